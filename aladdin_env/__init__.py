@@ -1,0 +1,20 @@
+"""aladdin-env: a calibrated LLM-serving cluster as a Gymnasium environment."""
+
+from aladdin_traces import Trace, Workload
+
+from aladdin_env.errors import InputError
+from aladdin_env.latency import LatencyProfile, load_profile, profile_names
+from aladdin_env.scenario import SLO, Fleet, Scenario, WorkerType
+
+__all__ = [
+    "SLO",
+    "Fleet",
+    "InputError",
+    "LatencyProfile",
+    "Scenario",
+    "Trace",
+    "WorkerType",
+    "Workload",
+    "load_profile",
+    "profile_names",
+]

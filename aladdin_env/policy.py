@@ -1,0 +1,211 @@
+"""The Policy protocol, compiled placement kernels, and the registry of policies by entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Protocol, runtime_checkable
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from aladdin_env.compiled import compiled, fingerprinted_cache
+from aladdin_env.errors import InputError, suggest
+from aladdin_env.scenario import Scenario
+from aladdin_env.simulator.core import KERNEL_SIGNATURE
+from aladdin_env.simulator.state import HOLD, REJECT
+from aladdin_env.view import ClusterView, RequestView
+
+__all__ = [
+    "HOLD", "REJECT", "Kernel", "Placement", "Policy", "Scaler", "combine", "make_policy", "placement_kernel",
+    "placement_names", "scaler_names",
+]  # fmt: skip
+
+#: Wanted workers per type, in the fleet's order; None leaves the fleet as it is.
+ScaleDecision = Sequence[int] | None
+
+
+@runtime_checkable
+class Placement(Protocol):
+    """Decides where a request goes.
+
+    Optional hooks, called in the order of events and before the next decision where they exist:
+    ``reset(scenario)``, ``on_first_token(view, request, time_s)``, ``on_finish(view, request, time_s)``,
+    ``on_worker_lost(view, slot, time_s)``.
+    """
+
+    name: str
+
+    def place(self, view: ClusterView, request: RequestView) -> int:
+        """A slot among ``view.candidates(request)``, HOLD (-1) or REJECT (-2)."""
+        ...
+
+
+@runtime_checkable
+class Scaler(Protocol):
+    """Decides how many workers of each type should run. The same optional hooks as :class:`Placement`."""
+
+    name: str
+
+    def scale(self, view: ClusterView) -> ScaleDecision:
+        """Called at every heartbeat."""
+        ...
+
+
+class Policy(Placement, Scaler, Protocol):
+    """Both decisions. What the simulator, the environments and the bridge run."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled placement: a ``numba.cfunc`` over the public arrays and the settings it runs with.
+
+    Attributes:
+        name: Name of the policy.
+        function: The compiled function; see :func:`placement_kernel`.
+        needs_progress: Whether the core must bring steps, context and KV of all workers up to date before each call
+            (costs about 20 ns per worker).
+        memory: Initial content of the kernel's own float64 memory: parameters first, then what it wants to remember.
+    """
+
+    name: str
+    function: Any
+    needs_progress: bool = False
+    memory: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    def with_memory(self, *values: float, name: str | None = None) -> Kernel:
+        """The same kernel with other parameters."""
+        return Kernel(name or self.name, self.function, self.needs_progress, np.array(values, dtype=np.float64))
+
+    def place(self, view: ClusterView, request: RequestView) -> int:
+        """One decision from Python, with the same compiled code (its memory is the view's)."""
+        w = view._world
+        return int(
+            _call(
+                self.function, w.workers, w.requests, w.cluster, w.types, w.laws, w.slo, w.lengths, w.memory,
+                request.index,
+            )
+        )  # fmt: skip
+
+
+@compiled
+def _call(
+    function: Any, workers: Any, requests: Any, cluster: Any, types: Any, laws: Any, slo: Any, lengths: Any,
+    memory: Any, r: int,
+) -> int:  # fmt: skip
+    """The way from Python into a kernel, compiled once for all of them."""
+    return int(function(workers, requests, cluster, types, laws, slo, lengths, memory, r))
+
+
+def placement_kernel(
+    name: str, *, needs_progress: bool = False, memory: Sequence[float] = ()
+) -> Callable[[Callable[..., int]], Kernel]:
+    """Make a compiled placement policy of a function that numba can compile.
+
+    The function takes ``(workers, requests, cluster, types, laws, slo, lengths, memory, r)``: the public arrays of
+    :mod:`aladdin_env.simulator.state`, its own ``memory`` (float64, kept between calls) and the index of the request;
+    it returns a slot for which ``can_place(workers, requests, slot, r)`` holds, HOLD or REJECT. It must not write to
+    anything but ``memory``. Random numbers: ``requests[r].coin``.
+    """
+
+    def make(function: Callable[..., int]) -> Kernel:
+        with fingerprinted_cache():
+            compiled_function = numba.cfunc(KERNEL_SIGNATURE, cache=True, error_model="numpy", _nrt=False)(function)
+        return Kernel(name, compiled_function, needs_progress, np.array(memory, dtype=np.float64))
+
+    return make
+
+
+class _Keep:
+    """The scaler that never changes anything."""
+
+    name = "static"
+
+    def scale(self, view: ClusterView) -> ScaleDecision:
+        return None
+
+
+@dataclass
+class Combined:
+    """A placement and a scaler as one policy; hooks reach both."""
+
+    placement: Placement
+    scaler: Scaler = field(default_factory=_Keep)
+
+    @property
+    def name(self) -> str:
+        """``placement`` or ``placement+scaler``."""
+        return self.placement.name if isinstance(self.scaler, _Keep) else f"{self.placement.name}+{self.scaler.name}"
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """The compiled placement, if it is one."""
+        return self.placement if isinstance(self.placement, Kernel) else None
+
+    @property
+    def scales(self) -> bool:
+        """Whether heartbeats need a call."""
+        return not isinstance(self.scaler, _Keep)
+
+    def place(self, view: ClusterView, request: RequestView) -> int:
+        """The placement's answer."""
+        return self.placement.place(view, request)
+
+    def scale(self, view: ClusterView) -> ScaleDecision:
+        """The scaler's answer."""
+        return self.scaler.scale(view)
+
+    def hooks(self, name: str) -> list[Callable[..., None]]:
+        """The bound hooks of this name, placement first."""
+        parts = (self.placement, self.scaler)
+        return [getattr(part, name) for part in parts if callable(getattr(part, name, None))]
+
+
+def combine(policy: object) -> Combined:
+    """Anything that places, or places and scales, as a :class:`Combined`."""
+    if isinstance(policy, Combined):
+        return policy
+    if isinstance(policy, Placement):
+        return Combined(policy, policy) if isinstance(policy, Scaler) else Combined(policy)
+    raise InputError("policy", policy, "give a name, or an object with a name and a method place(view, request)")
+
+
+@cache
+def _registry(group: str) -> dict[str, Any]:
+    return {point.name: point for point in entry_points(group=group)}
+
+
+def placement_names() -> list[str]:
+    """Registered placements (entry-point group ``aladdin.policies``)."""
+    return sorted(_registry("aladdin.policies"))
+
+
+def scaler_names() -> list[str]:
+    """Registered scalers (entry-point group ``aladdin.scalers``)."""
+    return sorted(_registry("aladdin.scalers"))
+
+
+def _make(group: str, kind: str, name: str, scenario: Scenario) -> Any:
+    known = _registry(group)
+    if name not in known:
+        raise InputError(kind, name, suggest(name, sorted(known)))
+    factory = known[name].load()
+    return factory(scenario)
+
+
+def make_policy(spec: str, scenario: Scenario) -> Combined:
+    """A policy by name: ``placement`` or ``placement+scaler``, made for ``scenario``.
+
+    An entry point is a callable that takes the scenario and returns a :class:`Placement` or a :class:`Scaler`.
+
+    Raises:
+        InputError: unknown name, with the nearest known one.
+    """
+    placement, plus, scaler = spec.partition("+")
+    made = _make("aladdin.policies", "placement policy", placement.strip(), scenario)
+    if not plus:
+        return combine(made)
+    return Combined(made, _make("aladdin.scalers", "scaler", scaler.strip(), scenario))

@@ -1,0 +1,179 @@
+"""The life of a request outside the batch: tokens reaching the client, its end, and what the measures count."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aladdin_env.compiled import inlined
+from aladdin_env.simulator import laws as law
+from aladdin_env.simulator.batch import join_decode, kv_overhead, release_slack
+from aladdin_env.simulator.lists import link_last, run_remove, unlink
+from aladdin_env.simulator.predictor import observe_length
+from aladdin_env.simulator.state import (
+    FINISHED,
+    LOG_FINISH,
+    LOG_FIRST_TOKEN,
+    LOST,
+    MISSED_ATGT,
+    MISSED_TTFT,
+    MISSED_UNSERVED,
+    NEW,
+    NONE,
+    PENDING,
+    PREFILL_ROLE,
+    PREFILLED,
+    REJECTED,
+    TRUNCATED,
+    World,
+)
+
+# How much of the signed prediction error of earlier requests a worker still remembers when another one ends.
+_ERROR_MEMORY = 0.9
+
+
+@inlined
+def log_event(world: World, kind: int, r: int, w: int, now_s: float) -> None:
+    """Note an event for a Python policy's hooks, where one listens."""
+    control = world.control[0]
+    if control.log_on:
+        entry = world.log[control.log_count]
+        entry.time_s = now_s
+        entry.kind = kind
+        entry.request = r
+        entry.worker = w
+        control.log_count += 1
+
+
+@inlined
+def leave_worker(world: World, w: int, r: int) -> None:
+    """Take ``r`` out of the sums over the requests of worker ``w``."""
+    worker = world.workers[w]
+    worker.member_prompt_tokens -= world.requests[r].prompt_tokens
+    worker.member_predicted_tokens -= world.requests[r].predicted_tokens
+
+
+@inlined
+def _settle(world: World, r: int, status: int, now_s: float) -> None:
+    """``r`` has ended, in whatever way."""
+    cluster = world.cluster[0]
+    control = world.control[0]
+    world.requests[r].status = status
+    cluster.in_flight -= 1
+    control.remaining -= 1
+    control.last_end_s = now_s
+
+
+@inlined
+def end_unserved(world: World, r: int, status: int, now_s: float) -> None:
+    """``r`` ends as REJECTED or LOST ("failed"): a missed SLO."""
+    cluster = world.cluster[0]
+    world.requests[r].missed |= MISSED_UNSERVED
+    cluster.unserved += 1
+    if status == REJECTED:
+        cluster.rejected += 1
+    else:
+        cluster.failed += 1
+    _settle(world, r, status, now_s)
+
+
+@inlined
+def end_served(world: World, w: int, r: int, now_s: float) -> None:
+    """``r`` has its last token: free what it holds, judge it, learn from it."""
+    worker = world.workers[w]
+    request = world.requests[r]
+    cluster = world.cluster[0]
+    world.engines[w].free_blocks += law.blocks_for(request.computed + kv_overhead(world, w), worker.block_size)
+    run_remove(world.workers, world.requests, w, r)
+    release_slack(world, w, r)
+    leave_worker(world, w, r)
+    request.finish_s = now_s + world.laws[worker.type_index, law.OVERHEAD]
+    output = request.generated
+    if output > 1 and request.finish_s - request.first_token_s > world.slo[request.klass, 1] * (output - 1):
+        request.missed |= MISSED_ATGT
+        cluster.atgt_missed += 1
+    status = FINISHED
+    if output < world.truth[r].output_tokens:
+        status = TRUNCATED
+        request.missed |= MISSED_UNSERVED
+        cluster.unserved += 1
+        cluster.truncated += 1
+    if request.missed == 0:
+        cluster.slo_met += 1
+    cluster.finished += 1
+    cluster.finished_prompt_tokens += request.prompt_tokens
+    cluster.finished_output_tokens += output
+    cluster.finished_context_tokens += (request.prompt_tokens + 0.5 * output) * (output - 1)
+    worker.finished += 1
+    worker.prediction_error_tokens = _ERROR_MEMORY * worker.prediction_error_tokens + request.predicted_tokens - output
+    observe_length(world.lengths, request.prompt_tokens, output)
+    _settle(world, r, status, now_s)
+    world.control[0].offer = 1
+    log_event(world, LOG_FINISH, r, w, now_s)
+
+
+@inlined
+def push_pending(world: World, r: int) -> None:
+    """Queue ``r`` for a decision by the router at this instant."""
+    control = world.control[0]
+    link_last(world.requests, control.pending_tail, r)
+    if control.pending_head == NONE:
+        control.pending_head = r
+    control.pending_tail = r
+    world.requests[r].status = PENDING
+
+
+@inlined
+def remove_pending(world: World, r: int) -> None:
+    """Take ``r`` out of the queue of decisions to make."""
+    control = world.control[0]
+    if control.pending_head == r:
+        control.pending_head = world.requests[r].next
+    if control.pending_tail == r:
+        control.pending_tail = world.requests[r].prev
+    unlink(world.requests, r)
+
+
+@inlined
+def finish_prefill(world: World, w: int, r: int, now_s: float) -> None:
+    """The prefill of ``r`` is complete: it has a token more, and ends, decodes here, or looks for a decode worker."""
+    worker = world.workers[w]
+    request = world.requests[r]
+    request.generated += 1
+    if np.isnan(request.first_token_s):
+        request.first_token_s = now_s + world.laws[worker.type_index, law.OVERHEAD]
+        late = request.first_token_s - request.arrival_s > world.slo[request.klass, 0]
+        if late and not request.missed & MISSED_TTFT:
+            request.missed |= MISSED_TTFT
+            world.cluster[0].ttft_missed += 1
+        log_event(world, LOG_FIRST_TOKEN, r, w, now_s)
+    if request.generated >= world.truth[r].limit:
+        end_served(world, w, r, now_s)
+    elif worker.role == PREFILL_ROLE:
+        run_remove(world.workers, world.requests, w, r)
+        leave_worker(world, w, r)
+        worker.outbound += 1
+        request.stage = PREFILLED
+        world.truth[r].source = w
+        push_pending(world, r)
+    else:
+        join_decode(world, w, r)
+
+
+@inlined
+def return_to_router(world: World, r: int, now_s: float) -> None:
+    """The worker of ``r`` is lost, and with it all that was generated: decide again, or give up after too many tries."""
+    request = world.requests[r]
+    request.stage = NEW
+    request.generated = 0
+    request.computed = 0
+    request.decoding = 0
+    request.worker = NONE
+    request.first_token_s = np.nan
+    request.admitted_s = np.nan
+    world.truth[r].source = NONE
+    request.retries += 1
+    world.cluster[0].retries += 1
+    if request.retries > world.control[0].max_retries:
+        end_unserved(world, r, LOST, now_s)
+    else:
+        push_pending(world, r)

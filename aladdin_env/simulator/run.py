@@ -1,0 +1,177 @@
+"""The Python face of the simulator: one episode under one policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aladdin_env.errors import InputError
+from aladdin_env.metrics import FleetHistory, Result
+from aladdin_env.policy import Combined, combine, make_policy
+from aladdin_env.scenario import Scenario
+from aladdin_env.simulator.core import ASK, BAD_ANSWER, BEAT, DONE, LOG_FULL, TIME, advance
+from aladdin_env.simulator.fleet import accrue, scale_type
+from aladdin_env.simulator.setup import Draws, check, draw, load, one, shape_of, write_static
+from aladdin_env.simulator.state import (
+    LOG_FINISH,
+    LOG_FIRST_TOKEN,
+    WORKER_STATUS,
+    World,
+    allocate,
+)
+from aladdin_env.view import ClusterView, RequestView
+
+_HOOKS = ("on_first_token", "on_finish", "on_worker_lost")
+_BEATS_PER_REPORT = 16
+
+
+class Simulator:
+    """One cluster, one drawn episode, advanced under a policy.
+
+    Args:
+        scenario: What to simulate.
+        seed: Seed of everything random, or a generator.
+        draws: An episode drawn before, to run several policies on exactly the same one.
+
+    Raises:
+        InputError: no request at all, a prompt that fits nowhere, an SLO that cannot be met.
+    """
+
+    def __init__(
+        self, scenario: Scenario, seed: int | np.random.Generator = 0, *, draws: Draws | None = None
+    ) -> None:
+        self.scenario = scenario
+        self.draws = draws if draws is not None else draw(scenario, np.random.default_rng(seed))
+        check(scenario, self.draws.trace)
+
+    def run(
+        self, policy: object, *, until_s: float = np.inf, progress: Callable[[float], None] | None = None
+    ) -> Result:
+        """Simulate the whole episode (or up to ``until_s``) under ``policy``, from the start.
+
+        Args:
+            policy: A name such as ``"aladdin"`` or ``"least_request+kpa"``, or an object (see ``aladdin_env.policy``).
+            until_s: Stop at this time; requests that have not ended by then count as unserved.
+            progress: Called now and then with the part done, 0 to 1.
+        """
+        chosen = make_policy(policy, self.scenario) if isinstance(policy, str) else combine(policy)
+        episode = _Episode(self.scenario, self.draws, chosen, progress)
+        episode.run(until_s)
+        return Result(self.scenario, chosen.name, episode.world, len(self.draws.trace), episode.fleet)
+
+
+class _Episode:
+    """The loop between the compiled core and what only Python can do: scaling, Python policies, hooks."""
+
+    def __init__(
+        self, scenario: Scenario, draws: Draws, policy: Combined, progress: Callable[[float], None] | None
+    ) -> None:
+        self.policy = policy
+        self.kernel = policy.kernel
+        self._hooks = {name: policy.hooks(name) for name in _HOOKS}
+        log = any(self._hooks.values())
+        memory: NDArray[np.float64] = self.kernel.memory if self.kernel else np.zeros(0)
+        shape = shape_of(scenario, len(draws.trace), len(draws.failures), len(memory), log)
+        self.world: World = one(allocate(1, shape), 0)
+        write_static(self.world, scenario)
+        self.world.control[0]["log_on"] = log
+        self.world.control[0]["beat_returns"] = True  # the fleet over time is part of the result
+        load(self.world, scenario, draws, memory)
+        self.view = ClusterView(self.world, scenario)
+        self.fleet = FleetHistory(self.world)
+        self._last_arrival_s = float(draws.trace.arrival_s[-1])
+        self._progress = progress
+        for hook in policy.hooks("reset"):
+            hook(scenario)
+
+    def run(self, until_s: float) -> None:
+        """Advance until everything has ended or ``until_s``."""
+        fixed = self.kernel is not None
+        function = self.kernel.function if self.kernel else _NO_KERNEL.function
+        progress = self.kernel.needs_progress if self.kernel else True
+        control = self.world.control[0]
+        while True:
+            reason = advance(self.world, until_s, function, fixed, progress)
+            if reason in (ASK, BEAT, DONE, TIME, LOG_FULL):
+                self._call_hooks()
+            if reason == ASK:
+                control["answer"] = self._place(int(control["asked"]))
+            elif reason == BEAT:
+                self._beat()
+            elif reason == BAD_ANSWER:
+                raise self._bad_answer()
+            elif reason in (DONE, TIME):
+                break
+        end_s = float(control["last_end_s"]) if reason == DONE else until_s
+        accrue(self.world.cluster, end_s)
+        self.fleet.close(end_s)
+        if self._progress:
+            self._progress(1.0)
+
+    def _place(self, r: int) -> int:
+        answer = self.policy.place(self.view, RequestView(self.view.requests, r))
+        try:
+            return int(answer)
+        except (TypeError, ValueError):
+            raise InputError(f"answer of policy {self.policy.name!r}", answer, "return a slot, HOLD or REJECT") from None
+
+    def _beat(self) -> None:
+        wanted = self.policy.scale(self.view) if self.policy.scales else None
+        if wanted is not None:
+            types = len(self.world.types)
+            if len(wanted) != types:
+                raise InputError(
+                    f"scale decision of policy {self.policy.name!r}", list(wanted), f"give {types} numbers, one per worker type"
+                )
+            for kind, workers in enumerate(wanted):
+                scale_type(self.world, kind, int(workers))
+        self.fleet.note()
+        if self._progress and int(self.world.cluster[0]["beats"]) % _BEATS_PER_REPORT == 0:
+            self._progress(min(1.0, float(self.world.cluster[0]["now_s"]) / max(self._last_arrival_s, 1e-9)))
+
+    def _call_hooks(self) -> None:
+        """Tell the policy what has happened since it was last asked, in order."""
+        control = self.world.control[0]
+        for entry in self.world.log[: int(control["log_count"])]:
+            time_s, kind = float(entry["time_s"]), int(entry["kind"])
+            for hook in self._hooks[_HOOKS[kind]]:
+                if kind in (LOG_FIRST_TOKEN, LOG_FINISH):
+                    hook(self.view, RequestView(self.view.requests, int(entry["request"])), time_s)
+                else:
+                    hook(self.view, int(entry["worker"]), time_s)
+        control["log_count"] = 0
+
+    def _bad_answer(self) -> InputError:
+        control = self.world.control[0]
+        slot, r = int(control["error_slot"]), int(control["asked"])
+        candidates = self.view.candidates(RequestView(self.view.requests, r)).tolist()
+        known = 0 <= slot < len(self.world.workers)
+        why = f"it is {WORKER_STATUS[int(self.world.workers[slot]['status'])]}" if known else "there is no such slot"
+        return InputError(
+            f"slot from policy {self.policy.name!r} for request {r} at {float(self.world.cluster[0]['now_s']):.3f} s",
+            slot,
+            f"{why}; choose one of {candidates}, HOLD (-1) or REJECT (-2)",
+        )
+
+
+def simulate(
+    scenario: Scenario, policy: object = "aladdin", seed: int = 0, *, progress: Callable[[float], None] | None = None
+) -> Result:
+    """Simulate ``scenario`` under ``policy`` (a name or an object), all random choices from ``seed``."""
+    return Simulator(scenario, seed).run(policy, progress=progress)
+
+
+def _no_kernel() -> Any:
+    from aladdin_env.policy import placement_kernel
+
+    @placement_kernel("none")
+    def hold(workers, requests, cluster, types, laws, slo, lengths, memory, r):  # type: ignore[no-untyped-def]
+        return -1
+
+    return hold
+
+
+_NO_KERNEL = _no_kernel()

@@ -1,0 +1,245 @@
+"""From a scenario and a seeded generator to filled arrays: what is static, what is drawn, what is reset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from aladdin_traces import Trace
+from numpy.typing import NDArray
+
+from aladdin_env.compiled import compiled
+from aladdin_env.errors import InputError
+from aladdin_env.scenario import Scenario
+from aladdin_env.simulator import laws
+from aladdin_env.simulator.batch import clear_worker
+from aladdin_env.simulator.fleet import switch_on
+from aladdin_env.simulator.state import (
+    FAILURE,
+    LOG_CAPACITY,
+    NEW,
+    NONE,
+    ROLES,
+    SCHEDULERS,
+    Array,
+    Shape,
+    World,
+)
+
+_COLD_STARTS = 256  # drawn per type and episode; used in turn
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Everything random of one episode, drawn before it starts."""
+
+    trace: Trace
+    coins: NDArray[np.float64]  # (requests,) uniform in [0, 1), one per request, for policies that randomise
+    cold_starts: NDArray[np.float64]  # (types, n) seconds
+    failures: Array  # (n,) FAILURE, ascending; slots may be off by then
+
+
+def draw(scenario: Scenario, rng: np.random.Generator) -> Draws:
+    """Draw an episode of ``scenario``. The same generator state gives the same episode on any machine."""
+    trace = scenario.workload.sample(rng, scenario.horizon_s)
+    coins = rng.random(len(trace))
+    cold = np.stack([kind.cold_start.sample(rng, _COLD_STARTS) for kind in scenario.fleet.types])
+    return Draws(trace, coins, cold, _draw_failures(scenario, rng, trace))
+
+
+def _draw_failures(scenario: Scenario, rng: np.random.Generator, trace: Trace) -> Array:
+    """A Poisson process per slot; a failure of a slot that is not serving is ignored, which keeps the rate per worker.
+
+    Drawn for twice the time in which requests arrive: what lasts longer than that fails no more.
+    """
+    failures = scenario.fleet.failures
+    if failures.mtbf_s == 0 or len(trace) == 0:
+        return np.zeros(0, dtype=FAILURE)
+    span_s = 2 * max(float(trace.arrival_s[-1]), scenario.horizon_s or 0.0)
+    slots = scenario.fleet.slots
+    n = rng.poisson(span_s * slots / failures.mtbf_s)
+    drawn = np.zeros(n, dtype=FAILURE)
+    drawn["time_s"] = np.sort(rng.uniform(0, span_s, n))
+    drawn["slot"] = rng.integers(0, slots, n)
+    return drawn
+
+
+def shape_of(scenario: Scenario, requests: int, failures: int, memory: int, log: bool) -> Shape:
+    """Array sizes for episodes of at most ``requests`` requests and ``failures`` drawn failures."""
+    types = scenario.fleet.types
+    largest = max(kind.max_num_seqs for kind in types)
+    return Shape(
+        slots=scenario.fleet.slots,
+        requests=max(requests, 1),
+        types=len(types),
+        row=laws.row_length(largest),
+        max_num_seqs=largest,
+        block_size=max(kind.block_size for kind in types),
+        cold_starts=_COLD_STARTS,
+        failures=max(failures, 1),
+        # at most one transfer per request; without split workers no transfer (fail_worker looks at the size)
+        transits=max(requests, 2) if scenario.fleet.is_split else 1,
+        memory=max(memory, 1),
+        log=LOG_CAPACITY if log else 1,
+    )
+
+
+def check(scenario: Scenario, trace: Trace) -> None:
+    """Refuse what cannot work: a prompt that fits nowhere, an SLO that an empty cluster would miss.
+
+    Raises:
+        InputError: naming the constraint and the least value that would do.
+    """
+    if len(trace) == 0:
+        raise InputError("workload", f"0 requests in {scenario.horizon_s} s", "raise the rate or the horizon")
+    types = scenario.fleet.types
+    entry = [kind for kind in types if kind.role != "decode"]
+    longest = int(trace.prompt_tokens.max())
+    room = max(kind.longest_request_tokens for kind in entry)
+    if scenario.fleet.is_split:  # a prefilled request needs room for a token more
+        room = min(room, max(kind.longest_request_tokens for kind in types if kind.role == "decode") - 1)
+    if longest > room:
+        at = int(np.argmax(trace.prompt_tokens))
+        raise InputError(
+            f"prompt_tokens of request {at}",
+            longest,
+            f"no worker holds more than {room} tokens of KV: give a larger worker, or clip the prompts",
+        )
+    _check_slo(scenario, trace)
+
+
+def _check_slo(scenario: Scenario, trace: Trace) -> None:
+    """The median request, alone on an idle cluster, must meet the SLO of its class on some worker type."""
+    types = scenario.fleet.types
+    for klass, (ttft_s, atgt_s) in enumerate(scenario.slo.targets()):
+        mine = trace.klass == klass
+        if not mine.any():
+            continue
+        prompt = float(np.median(trace.prompt_tokens[mine]))
+        best_ttft = min(k.latency.overhead_s + k.latency.prefill_s(prompt) for k in types if k.role != "decode")
+        best_atgt = min(k.latency.decode_s(1, prompt) for k in types if k.role != "prefill")
+        of_class = f" of class {klass}" if scenario.slo.classes else ""
+        for name, given, best in (("slo.ttft_s", ttft_s, best_ttft), ("slo.atgt_s", atgt_s, best_atgt)):
+            if given < best:
+                raise InputError(
+                    name + of_class,
+                    given,
+                    f"infeasible: the median request ({prompt:.0f} prompt tokens) needs {best:.4g} s "
+                    f"on an idle worker, so give at least {np.ceil(best * 1e4) / 1e4:.4g}",
+                )
+
+
+def write_static(world: World, scenario: Scenario) -> None:
+    """Fill what does not change from episode to episode (arrays of one environment)."""
+    row = world.laws.shape[1]
+    first = 0
+    for i, kind in enumerate(scenario.fleet.types):
+        record = world.types[i]
+        record["first_slot"], record["slots"] = first, kind.maximum
+        record["minimum"], record["maximum"] = kind.minimum, kind.maximum
+        record["gpus"] = kind.gpus
+        record["scheduler"], record["role"] = SCHEDULERS.index(kind.scheduler), ROLES.index(kind.role)
+        record["max_num_seqs"] = kind.max_num_seqs
+        record["max_num_batched_tokens"] = kind.max_num_batched_tokens
+        record["block_size"], record["kv_blocks"] = kind.block_size, kind.kv_blocks
+        record["price_per_s"] = kind.price_per_s
+        record["kv_bytes_per_token"] = kind.latency.kv_bytes_per_token
+        record["cold_start_s"] = kind.cold_start.mean_s
+        world.laws[i] = kind.latency.row(kind.max_num_seqs, row)
+        slots = world.workers[first : first + kind.maximum]
+        slots["type_index"], slots["role"] = i, record["role"]
+        slots["kv_capacity_tokens"] = kind.longest_request_tokens
+        slots["kv_blocks"], slots["block_size"] = kind.kv_blocks, kind.block_size
+        slots["max_num_seqs"] = kind.max_num_seqs
+        first += kind.maximum
+    world.slo[:] = scenario.slo.targets()
+    _write_control(world, scenario)
+
+
+def _write_control(world: World, scenario: Scenario) -> None:
+    control = world.control[0]
+    control["max_retries"] = scenario.max_retries
+    control["max_hold_s"] = scenario.max_hold_s
+    control["repair_s"] = scenario.fleet.failures.repair_s
+    control["max_gpus"] = np.inf if scenario.fleet.max_gpus is None else scenario.fleet.max_gpus
+    control["bandwidth"] = scenario.fleet.transfer.bandwidth_bytes_per_s
+    control["latency_s"] = scenario.fleet.transfer.latency_s
+    control["prior_tokens"] = scenario.predictor.prior_tokens
+    control["prior_weight"] = scenario.predictor.prior_weight
+    control["oracle"] = scenario.predictor.kind == "oracle"
+    control["smallest_capacity"] = min(kind.longest_request_tokens for kind in scenario.fleet.types)
+    world.cluster[0]["heartbeat_s"] = scenario.heartbeat_s
+    world.cluster[0]["start_of_day_s"] = scenario.start_of_day_s
+
+
+_CLUSTER_KEPT = ("heartbeat_s", "start_of_day_s")
+_CONTROL_KEPT = (
+    "max_retries", "max_hold_s", "repair_s", "max_gpus", "bandwidth", "latency_s", "prior_tokens", "prior_weight",
+    "oracle", "smallest_capacity", "log_on", "beat_returns",
+)  # fmt: skip
+
+
+def _zero_but(record: Array, kept: tuple[str, ...]) -> None:
+    values = [record[0][name] for name in kept]
+    record[:] = np.zeros(1, dtype=record.dtype)
+    for name, value in zip(kept, values, strict=True):
+        record[0][name] = value
+
+
+def load(world: World, scenario: Scenario, draws: Draws, memory: NDArray[np.float64]) -> None:
+    """Reset the arrays of one environment to the start of an episode."""
+    trace = draws.trace
+    n = len(trace)
+    requests = world.requests[:n]
+    blank = np.zeros(1, dtype=requests.dtype)
+    blank["admitted_s"] = blank["first_token_s"] = blank["finish_s"] = np.nan
+    blank["worker"] = blank["next"] = blank["prev"] = NONE
+    blank["stage"] = NEW
+    requests[:] = blank
+    requests["arrival_s"], requests["prompt_tokens"], requests["klass"] = trace.arrival_s, trace.prompt_tokens, trace.klass
+    requests["coin"] = draws.coins
+    world.truth[:n] = np.zeros(1, dtype=world.truth.dtype)
+    world.truth["output_tokens"][:n], world.truth["source"][:n] = trace.output_tokens, NONE
+    world.lengths[:] = 0.0
+    world.history[:] = 0.0
+    world.memory[:] = 0.0
+    world.memory[: len(memory)] = memory
+    world.cold_starts[:] = draws.cold_starts
+    world.failures["time_s"] = np.inf
+    world.failures[: len(draws.failures)] = draws.failures
+    _zero_but(world.cluster, _CLUSTER_KEPT)
+    _zero_but(world.control, _CONTROL_KEPT)
+    world.control[0]["total"] = world.control[0]["remaining"] = n
+    start_fleet(world, np.array([kind.initial for kind in scenario.fleet.types], dtype=np.int64))
+
+
+@compiled
+def start_fleet(world: World, initial: Array) -> None:
+    """Workers at time 0: the first ``initial`` of each type READY, the others OFF; nothing queued anywhere."""
+    control = world.control[0]
+    control.asked = NONE
+    control.pending_head = NONE
+    control.pending_tail = NONE
+    control.hold_head = NONE
+    control.hold_tail = NONE
+    world.cluster[0].next_heartbeat_s = world.cluster[0].heartbeat_s
+    for w in range(world.workers.shape[0]):
+        clear_worker(world, w)
+        world.workers[w].status = 0
+        world.workers[w].accepts = 0
+        world.workers[w].finished = 0
+        world.workers[w].ready_s = np.inf
+        world.event_s[w] = np.inf
+        world.heap[0, w] = w
+        world.heap[1, w] = w
+    for kind in range(world.types.shape[0]):
+        limits = world.types[kind]
+        limits.starts = 0
+        for w in range(limits.first_slot, limits.first_slot + initial[kind]):
+            switch_on(world, w, 0.0, True)
+    control.offer = 0
+
+
+def one(world: World, e: int) -> World:
+    """The arrays of environment ``e`` of a batch (views)."""
+    return World(*(array[e] for array in world))

@@ -1,0 +1,1 @@
+"""Measuring real serving engines, fitting latency profiles to the measurements, and judging them."""

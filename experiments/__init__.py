@@ -1,0 +1,1 @@
+"""Scripts and configurations that make the project's figures; not installed."""

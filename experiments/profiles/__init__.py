@@ -1,0 +1,1 @@
+"""The shipped latency profiles: how they are made."""

@@ -1,0 +1,162 @@
+"""Fitting: known laws come back from noisy steps, held-out errors are honest, the shipped profiles come out again."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aladdin_calibration import fits, tables
+from aladdin_env.latency import DecodeLaw, PrefillLaw, load_profile, profile_names
+from aladdin_traces.errors import InputError
+from experiments.profiles import fit_shipped
+
+MEASUREMENTS = Path(__file__).resolve().parents[2].parent / "shared" / "measurements"
+PREFILL = PrefillLaw((64.0, 512.0, 4096.0), (0.008, 0.015, 0.085), 5e-10)
+DECODE = DecodeLaw((1, 8, 64, 256), (0.006, 0.0065, 0.0075, 0.010), (4e-8, 4e-8, 4.5e-8, 5e-8))
+OVERLAP = 0.005
+
+
+def observed(prefill: PrefillLaw = PREFILL, decode: DecodeLaw = DECODE, noise: float = 0.0) -> pd.DataFrame:
+    """Three repetitions of every configuration under known laws, with multiplicative noise."""
+    shapes = [(n, b) for n in (16, 32, 64, 96, 128, 192, 256, 512, 768, 1024, 1536, 2048, 3072, 4096) for b in (1, 2)]
+    rows = [("prefill", f"p{n}x{b}", n * b, n * n * b, 0, 0) for n, b in shapes]
+    batches = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    rows += [("decode", f"d{b}x{c}", 0, 0, b, b * c) for b in batches for c in (64, 512, 2048)]
+    rows += [("mixed", f"m{n}x{b}", n, n * n, b, b * 512) for n in (64, 512, 2048) for b in (1, 8, 64)]
+    steps = pd.DataFrame(rows * 3, columns=list(fits.COLUMNS[:-1]))
+    factor = np.exp(np.random.default_rng(7).normal(0.0, noise, len(steps)))
+    return steps.assign(seconds=fits.predict(steps, prefill, decode, OVERLAP) * factor)
+
+
+def worst(steps: pd.DataFrame, fitted: fits.FittedLaws) -> float:
+    """The largest relative error against the true times of ``steps``."""
+    seconds = fits.predict(steps, fitted.prefill, fitted.decode, fitted.mixed_overlap_s)
+    return float(np.abs(seconds / steps["seconds"] - 1.0).max())
+
+
+def test_the_papers_laws_come_back_exactly() -> None:
+    true = PrefillLaw.linear(2e-5, 5e-3), DecodeLaw.linear(4e-8, 1e-5, 6e-3)
+    steps = observed(*true)
+    prefill = fits.fit_prefill(steps, fits.PREFILL_FORMS["linear"])
+    decode = fits.fit_decode(steps, "linear")
+    assert prefill.knots_s[0] == pytest.approx(5e-3, rel=1e-4)
+    assert (prefill.knots_s[1] - prefill.knots_s[0]) / prefill.knots_tokens[1] == pytest.approx(2e-5, rel=1e-4)
+    assert decode.alpha_s[0] == pytest.approx(6e-3, rel=1e-4) and decode.beta_s_per_token[0] == pytest.approx(4e-8)
+    assert fits.fit_overlap(steps, prefill, decode) == pytest.approx(OVERLAP, rel=1e-3)
+    assert worst(steps, fits.fit_laws(steps)) < 1e-3
+
+
+def test_general_laws_come_back_from_noise() -> None:
+    clean, noisy = observed(), observed(noise=0.03)
+    fitted = fits.fit_laws(noisy)
+    assert fitted.prefill_form not in ("linear", "linear + attention")
+    assert fitted.prefill.attention_s_per_token2 == pytest.approx(5e-10, rel=0.5)
+    assert fitted.mixed_overlap_s == pytest.approx(OVERLAP, rel=0.1)
+    assert worst(clean, fitted) < 0.06
+
+
+def test_held_out_errors_are_those_of_the_noise() -> None:
+    figures = fits.error_figures(fits.held_out_errors(observed(noise=0.05)))
+    assert list(figures) == [f"{kind}_{figure}" for kind in fits.KINDS for figure in ("median", "p95")]
+    for kind in fits.KINDS:  # a normal law's median is 0.67 and its 95th percentile 1.96 deviations
+        assert 0.02 < figures[f"{kind}_median"] < 0.06 and 0.07 < figures[f"{kind}_p95"] < 0.16
+
+
+def test_one_wild_configuration_neither_bends_the_law_nor_hides() -> None:
+    steps = observed()
+    steps.loc[steps["config"] == "d16x512", "seconds"] *= 3.0
+    errors = fits.held_out_errors(steps).set_index("config")["error"]
+    assert errors["d16x512"].to_numpy() == pytest.approx(-2.0 / 3.0, abs=0.02)
+    assert errors.drop("d16x512").filter(like="d16").abs().max() < 0.05
+
+
+def test_folds_never_split_a_configuration() -> None:
+    steps = observed()
+    judged: list[str] = []
+    for train, test in fits.folds(steps, 4):
+        assert not set(train["config"]) & set(test["config"]) and len(train) + len(test) == len(steps)
+        assert set(test["kind"]) == set(fits.KINDS)
+        judged += sorted(set(test["config"]))
+    assert sorted(judged) == sorted(set(steps["config"]))
+    assert len(list(fits.folds(steps[steps["config"] == "p16x1"], 5))) == 1
+
+
+def test_no_knot_without_data() -> None:
+    steps = observed()
+    sparse = steps[~steps["prefill_tokens"].isin([16, 32, 64])]
+    for form in fits.PREFILL_FORMS.values():
+        assert fits.fit_prefill(sparse, form).knots_s[0] > 0.004
+    assert 16 not in fits.fit_decode(steps[steps["batch"] != 16], "table").batch
+
+
+def test_without_mixed_steps_nothing_overlaps() -> None:
+    steps = observed()
+    assert fits.fit_overlap(steps[steps["kind"] != "mixed"], PREFILL, DECODE) == 0.0
+
+
+def test_fits_do_not_depend_on_the_order_of_rows() -> None:
+    steps = observed(noise=0.03)
+    assert fits.fit_laws(steps) == fits.fit_laws(steps)
+    shuffled = fits.fit_laws(steps.sample(frac=1.0, random_state=3))
+    assert worst(observed(), shuffled) == pytest.approx(worst(observed(), fits.fit_laws(steps)), abs=1e-4)
+
+
+def test_reading_aiconfigurator_rows(tmp_path: Path) -> None:
+    path = tmp_path / "aic.csv"
+    path.write_text(
+        "model,system,perf_db_version,tp,kind,batch,context_tokens,prefill_tokens_in_step,decode_seqs_in_step,latency_ms\n"
+        "m,h100,0.24.0,1,prefill,4,512,2048,0,42.0\n"
+        "m,h100,0.24.0,1,decode,8,1024,0,8,6.5\n"
+        "m,h100,0.24.0,2,mixed,8,1024,256,8,9.0\n"
+    )
+    steps = tables.read_aic(path)
+    assert steps["sum_squares"].tolist() == [4 * 512**2, 0, 256**2]
+    assert steps["context_tokens"].tolist() == [0, 8192, 8192]
+    assert steps["seconds"].tolist() == pytest.approx([0.042, 0.0065, 0.009])
+    assert steps["config"].is_unique
+    assert list(tables.select_aic(steps, "m", "h100", 1).columns) == list(fits.COLUMNS)
+    with pytest.raises(InputError, match="did you mean 'h100'"):
+        tables.select_aic(steps, "m", "h10", 1)
+    with pytest.raises(InputError, match="tp"):
+        tables.select_aic(steps, "m", "h100", 8)
+
+
+def test_reading_iterations_of_an_engine(tmp_path: Path) -> None:
+    path = tmp_path / "steps.csv"
+    path.write_text(
+        "config,n_prefill,sum_prefill,sum_sq,n_decode,sum_ctx,step_cpu\n"
+        "a,2,256,32768,0,0,40.0\na,0,0,0,2,258,30.0\nb,1,15,22815,15,11550,93.0\n"
+    )
+    steps = tables.read_vllm_steps(path)
+    assert steps["kind"].tolist() == ["prefill", "decode", "mixed"]
+    assert steps["seconds"].tolist() == pytest.approx([0.04, 0.03, 0.093])
+    with pytest.raises(InputError, match="step_wall"):
+        tables.read_vllm_steps(path, clock="step_wall")
+    with pytest.raises(InputError, match="nowhere"):
+        tables.read_vllm_steps(tmp_path / "nowhere.csv")
+
+
+def test_kv_capacity_by_hand() -> None:
+    model = fit_shipped.Model("m", "m", 8.0e9, 32, 8, 128)
+    gpu = fit_shipped.Gpu("g", "g", "g", 80e9)
+    assert model.kv_bytes_per_token == 131_072
+    tokens = (72e9 - 16e9 - fit_shipped.RESERVE_BYTES) / 131_072
+    assert fit_shipped.kv_capacity_tokens(model, gpu, 1) == tokens // 16 * 16
+    assert fit_shipped.kv_capacity_tokens(fit_shipped.Model("m", "m", 31e9, 32, 8, 128), gpu, 1) == 0
+
+
+@pytest.mark.skipif(not MEASUREMENTS.is_dir(), reason="the measurement files are not beside the project")
+@pytest.mark.parametrize("name", ["llama-3.1-8b-h100-tp1", "llama-2-13b-a100-tp1", "llama-110m-cpu"])
+def test_the_shipped_profiles_come_out_again(name: str) -> None:
+    (task,) = (t for t in fit_shipped.tasks(MEASUREMENTS) if t.name == name)
+    again, _ = fit_shipped.fit(task)
+    shipped = load_profile(name)
+    assert again.provenance.method == shipped.provenance.method
+    assert again.provenance.errors == pytest.approx(shipped.provenance.errors, abs=5e-4)
+    assert again.row(256) == pytest.approx(shipped.row(256), rel=1e-3)
+
+
+@pytest.mark.skipif(not MEASUREMENTS.is_dir(), reason="the measurement files are not beside the project")
+def test_every_fitted_profile_is_shipped_and_no_other() -> None:
+    assert {task.name for task in fit_shipped.tasks(MEASUREMENTS)} == set(profile_names())

@@ -1,0 +1,199 @@
+"""What the oracle is told, what it answers, and the objects it works on. Contract: docs/simulator.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+OFF, STARTING, READY, DRAINING, FAILED = "OFF", "STARTING", "READY", "DRAINING", "FAILED"
+STATUSES = (OFF, STARTING, READY, DRAINING, FAILED)
+HOLD, REJECT = -1, -2
+
+
+@dataclass
+class RefType:
+    """One worker type of the fleet."""
+
+    scheduler: str  # "prefill_first" | "chunked" | "split"
+    role: str  # "mixed" | "prefill" | "decode" (mixed unless split)
+    count: int  # slots, the maximum
+    initial: int
+    minimum: int
+    gpus: int  # of one worker
+    price_per_s: float  # of one worker (all its GPUs)
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    kv_blocks: int
+    block_size: int
+    kv_overhead_tokens: int  # j
+    overhead_s: float
+    prefill: Callable[[float, float], float]  # (tokens, sum of n (2 past + n)) -> seconds
+    decode: Callable[[int, float], float]  # (batch, context) -> seconds
+    mixed_overlap_s: float
+    kv_bytes_per_token: float
+    cold_starts_s: list[float]  # the k-th start of this type takes cold_starts_s[k % len]
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that one request may have in KV."""
+        return self.kv_blocks * self.block_size - self.kv_overhead_tokens
+
+    def blocks_for(self, tokens: int) -> int:
+        """ceil((tokens + j) / block_size)."""
+        return -(-(tokens + self.kv_overhead_tokens) // self.block_size)
+
+
+@dataclass
+class RefScenario:
+    """A fleet and its surroundings."""
+
+    types: list[RefType]
+    max_gpus: int
+    heartbeat_s: float
+    max_hold_s: float
+    max_retries: int
+    repair_s: float
+    transfer_bandwidth_bytes_per_s: float
+    transfer_latency_s: float
+    failures: list[tuple[float, int]]  # (time, slot), in the order drawn
+
+
+@dataclass(eq=False)
+class RefRequest:
+    """One request: what it asks, what became of it, and where it is."""
+
+    index: int
+    arrival_s: float
+    prompt_tokens: int  # p
+    output_tokens: int  # o
+
+    # Results.
+    status: str = "arriving"  # at the end: "finished", "truncated", "rejected" or "failed"
+    worker: int = -1  # slot of the last placement of the last attempt
+    prefill_worker: int = -1  # slot of the first placement of the last attempt (split only: differs from worker)
+    admitted_s: float | None = None  # engine time of the first admission to `running` in the last attempt
+    first_token_s: float | None = None  # as the client sees it
+    finish_s: float | None = None  # as the client sees it; None when rejected or failed
+    ended_s: float | None = None  # engine time of the end, whatever the status
+    generated: int = 0  # g
+    preemptions: int = 0  # over all attempts
+    retries: int = 0
+
+    # State.
+    computed: int = 0  # n
+    decoding: bool = False  # all of `need` is computed, every further token is a decode step
+    blocks: int = 0  # KV blocks held (at `kv_at` once the prefill of a split request is done)
+    kv_at: RefWorker | None = None  # the prefill worker that keeps the KV until the transfer is done
+    destination: RefWorker | None = None  # the decode worker that the KV is on its way to
+    transfer_ends_s: float | None = None
+    held_since_s: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.ended_s is not None
+
+    @property
+    def prefilled(self) -> bool:
+        """Waits for its second placement (or its transfer)."""
+        return self.kv_at is not None
+
+    def forget(self) -> None:
+        """A new attempt: everything generated is lost."""
+        self.worker = self.prefill_worker = -1
+        self.admitted_s = self.first_token_s = None
+        self.generated = self.computed = self.blocks = 0
+        self.decoding = False
+        self.kv_at = self.destination = self.transfer_ends_s = None
+
+
+@dataclass
+class Step:
+    """A step under way: each member, in the order of `running`, with the tokens computed for it."""
+
+    kind: str  # "prefill", "decode" or "mixed"
+    ends_s: float
+    work: list[tuple[RefRequest, int]]
+
+
+@dataclass(eq=False)
+class RefWorker:
+    """One slot of the fleet."""
+
+    slot: int
+    type_index: int
+    type: RefType
+    status: str = OFF
+    until_s: float | None = None  # end of the cold start (STARTING) or of the repair (FAILED)
+    off_after_repair: bool = False
+    on_since_s: float | None = None
+    not_off_s: float = 0.0
+    running: list[RefRequest] = field(default_factory=list)  # in admission order
+    waiting: list[RefRequest] = field(default_factory=list)
+    inbound: list[RefRequest] = field(default_factory=list)  # their KV is on its way here
+    parked: list[RefRequest] = field(default_factory=list)  # prefilled here, their KV still here
+    step: Step | None = None
+
+    @property
+    def blocks_used(self) -> int:
+        return sum(request.blocks for request in self.running + self.parked)
+
+    @property
+    def blocks_free(self) -> int:
+        return self.type.kv_blocks - self.blocks_used
+
+    @property
+    def empty(self) -> bool:
+        return not (self.running or self.waiting or self.inbound or self.parked)
+
+    def turn_on(self, now: float, status: str) -> None:
+        self.status = status
+        if self.on_since_s is None:
+            self.on_since_s = now
+
+    def turn_off(self, now: float) -> None:
+        assert self.empty and self.on_since_s is not None
+        self.status, self.until_s, self.off_after_repair, self.step = OFF, None, False, None
+        self.not_off_s += now - self.on_since_s
+        self.on_since_s = None
+
+
+@dataclass(frozen=True)
+class SlotView:
+    """What a policy sees of one slot."""
+
+    status: str
+    type_index: int
+    running: list[int]  # request indices in admission order
+    waiting: list[int]
+    inbound: int
+    blocks_used: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a policy sees. `candidates` is empty in a scale decision."""
+
+    now_s: float
+    slots: list[SlotView]
+    candidates: list[int]
+
+
+@dataclass
+class RefResult:
+    """What happened.
+
+    ``end_s`` is the time when the last request ended, in engine time, that is without a worker type's overhead. The
+    seconds and the cost of workers are counted from 0 to that moment. ``steps`` counts steps that were completed.
+    ``heartbeats`` has the statuses right after the scale decision of each heartbeat.
+    """
+
+    requests: list[RefRequest]
+    worker_seconds: list[float]  # not OFF, per slot
+    cost: float
+    end_s: float
+    heartbeats: list[tuple[float, dict[str, int]]]
+    steps: dict[str, int]  # "prefill", "decode", "mixed"
+
+
+Place = Callable[[Snapshot, RefRequest], int]
+Scale = Callable[[Snapshot], list[int]]

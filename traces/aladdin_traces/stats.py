@@ -1,0 +1,45 @@
+"""How bursty a series of arrivals is: the figures by which generators are compared with recorded traces."""
+
+import numpy as np
+
+from aladdin_traces import checks
+from aladdin_traces.columns import FloatArray
+from aladdin_traces.errors import InputError
+
+
+def index_of_dispersion(arrival_s: FloatArray, window_s: float, horizon_s: float | None = None) -> float:
+    """Return variance over mean of the number of arrivals per window; 1 for a Poisson process.
+
+    Args:
+        arrival_s: Arrival times in seconds, >= 0, in any order.
+        window_s: Length of a window in seconds, > 0; an incomplete last window is left out.
+        horizon_s: Seconds observed, > 0; by default the time of the last arrival.
+
+    Raises:
+        InputError: Fewer than two whole windows, or no arrival in them.
+    """
+    window = checks.number("window_s", window_s, above=0.0)
+    observed = float(arrival_s[-1]) if horizon_s is None and len(arrival_s) else horizon_s
+    horizon = checks.number("horizon_s", observed, above=0.0)
+    windows = int(horizon // window)
+    if windows < 2:
+        raise InputError("window_s", window_s, f"give less than half of the {horizon:g} s observed")
+    counts, _ = np.histogram(arrival_s, bins=windows, range=(0.0, windows * window))
+    if not counts.any():
+        raise InputError("arrival_s", "no arrival", "give a series with at least one arrival in a whole window")
+    return float(counts.var() / counts.mean())
+
+
+def gap_cv(arrival_s: FloatArray) -> float:
+    """Return standard deviation over mean of the gaps between arrivals; 1 for a Poisson process.
+
+    Args:
+        arrival_s: At least two arrival times in seconds, ascending, not all equal.
+
+    Raises:
+        InputError: Fewer than two different times.
+    """
+    gaps = np.diff(arrival_s)
+    if len(gaps) == 0 or gaps.sum() <= 0:
+        raise InputError("arrival_s", f"{len(arrival_s)} arrivals", "give at least two different times")
+    return float(gaps.std() / gaps.mean())
