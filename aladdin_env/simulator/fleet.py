@@ -249,7 +249,6 @@ def fail_worker(world: World, w: int, now_s: float) -> None:
     if world.transit_s.shape[0] > 1:
         _lose_split_requests(world, w, now_s)
     clear_worker(world, w)
-    world.control[0].offer = 1
     if was_draining:
         switch_off(world, w, now_s)
     else:

@@ -173,6 +173,7 @@ def return_to_router(world: World, r: int, now_s: float) -> None:
     world.truth[r].source = NONE
     request.retries += 1
     world.cluster[0].retries += 1
+    world.control[0].offer = 1
     if request.retries > world.control[0].max_retries:
         end_unserved(world, r, LOST, now_s)
     else:

@@ -124,7 +124,6 @@ class RefWorker:
     type: RefType
     status: str = OFF
     until_s: float | None = None  # end of the cold start (STARTING) or of the repair (FAILED)
-    off_after_repair: bool = False
     on_since_s: float | None = None
     not_off_s: float = 0.0
     running: list[RefRequest] = field(default_factory=list)  # in admission order
@@ -152,7 +151,7 @@ class RefWorker:
 
     def turn_off(self, now: float) -> None:
         assert self.empty and self.on_since_s is not None
-        self.status, self.until_s, self.off_after_repair, self.step = OFF, None, False, None
+        self.status, self.until_s, self.step = OFF, None, None
         self.not_off_s += now - self.on_since_s
         self.on_since_s = None
 

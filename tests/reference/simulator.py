@@ -131,8 +131,6 @@ class _Simulation:
                 if worker.status == STARTING:
                     worker.status = READY
                     self.offer = True
-                elif worker.off_after_repair:
-                    worker.turn_off(self.now)
                 else:
                     self.fleet.start(worker, self.now)
 
@@ -188,10 +186,7 @@ class _Simulation:
             destination.inbound.remove(request)
             request.kv_at = request.destination = request.transfer_ends_s = None
             request.blocks = 0
-            if request.generated >= self.most_tokens(destination, request):  # no room for even one more token
-                self.finish(destination, request)
-            else:
-                destination.waiting.append(request)
+            destination.waiting.append(request)
             self.request_left(source)
 
     # 3. Failures: in the order drawn.
@@ -206,7 +201,7 @@ class _Simulation:
     def fail(self, worker: RefWorker) -> None:
         lost = worker.running + worker.waiting
         lost += sorted(worker.parked + worker.inbound, key=lambda request: request.index)
-        worker.off_after_repair = worker.status == DRAINING
+        was_draining = worker.status == DRAINING
         worker.status = FAILED
         worker.until_s = self.now + self.scenario.repair_s
         worker.step = None
@@ -232,6 +227,8 @@ class _Simulation:
             else:
                 request.status = "returned"
                 self.back.append(request)
+        if was_draining:
+            worker.turn_off(self.now)
 
     # 4. Hold deadlines: in queue order.
 
@@ -296,7 +293,9 @@ class _Simulation:
         candidates = [
             worker.slot
             for worker in self.workers
-            if worker.status == READY and worker.type.role in roles and request.prompt_tokens <= worker.type.capacity
+            if worker.status == READY
+            and worker.type.role in roles
+            and request.prompt_tokens + request.prefilled <= worker.type.capacity  # room for one more token
         ]
         if not candidates:
             return HOLD
