@@ -31,6 +31,7 @@ from aladdin_traces.errors import InputError, suggest
 FORMAT = 1
 _SHIPPED = Path(__file__).parent / "profiles"
 _SPAN_TOKENS, _SPAN_BATCH = 10000.0, 1000  # second point of a linear law: any point does, a far one rounds least
+_ROUNDING = 1e-12  # a fall that only rounding makes is none
 _EVALUATED_BATCH = 1024  # table length behind prefill_s, decode_s and mixed_s, longer where a batch asks for it
 
 
@@ -45,7 +46,7 @@ def _whole(name: str, value: object, least: int) -> int:
 
 def _rising(name: str, values: Sequence[float], strictly: bool = False) -> None:
     for i, (before, after) in enumerate(pairwise(values), start=1):
-        if after < before or (strictly and after == before):
+        if after < before * (1 - _ROUNDING) or (strictly and after <= before):
             rule = f"more than {before}" if strictly else f"at least {before}, for time must not decrease"
             raise InputError(f"{name}[{i}]", after, f"give {rule}")
 
@@ -100,8 +101,10 @@ class PrefillLaw:
 class DecodeLaw:
     """Seconds of a decode step: ``alpha[batch] + beta[batch] * context tokens``, tables over the batch size.
 
-    Between listed batch sizes both tables are interpolated linearly, beyond the last its slope goes on, below the
-    first they are constant. Neither may decrease, so that one more request never makes a step faster.
+    Between listed batch sizes alpha and batch x beta (seconds per token of *mean* context) are interpolated linearly,
+    beyond the last their slope goes on, below the first both tables are constant. Neither alpha nor batch x beta may
+    decrease: one more request with as much context as the others have on average never makes a step faster. (beta
+    alone may fall: on some GPUs a small batch of long contexts is slower than a larger one of the same total.)
 
     Attributes:
         batch: batch sizes of the tables (requests in the step), ascending.
@@ -121,8 +124,9 @@ class DecodeLaw:
         for name in ("alpha_s", "beta_s_per_token"):
             values = checks.numbers(f"decode.{name}", getattr(self, name), low=0.0)
             checks.same_length(f"decode.{name}", values, "decode.batch", batch)
-            _rising(f"decode.{name}", values)
             object.__setattr__(self, name, values)
+        _rising("decode.alpha_s", self.alpha_s)
+        _rising("decode.batch * beta_s_per_token", [n * b for n, b in zip(batch, self.beta_s_per_token, strict=True)])
         alpha, beta = self.tables(1)
         if alpha[1] + beta[1] == 0.0:
             raise InputError("decode.alpha_s", list(self.alpha_s), "give a time above 0 for a batch of one")

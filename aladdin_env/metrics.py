@@ -100,7 +100,7 @@ class Result:
                 "retries": r["retries"],
                 "klass": r["klass"],
                 "met_slo": served & (r["missed"] == 0),
-                "status": pd.Categorical.from_codes(r["status"], categories=list(REQUEST_STATUS)),
+                "status": pd.Categorical.from_codes(r["status"].astype(np.int8), categories=pd.Index(REQUEST_STATUS)),
             }
         )
 
@@ -108,12 +108,6 @@ class Result:
     def fleet(self) -> pd.DataFrame:
         """The fleet over time, a row per heartbeat (see :meth:`FleetHistory.frame`)."""
         return self._fleet.frame([kind.name for kind in self.scenario.fleet.types])
-
-    @property
-    def nbytes_per_request(self) -> float:
-        """Memory that the simulation holds per request, bytes: its record and its hidden part."""
-        hidden = 24
-        return float(self._requests.dtype.itemsize + hidden)
 
 
 def _percentiles(name: str, values: NDArray[np.float64]) -> dict[str, float]:
@@ -175,5 +169,3 @@ def summarise(world: World, n: int, scenario: Scenario) -> dict[str, float]:
             good = (mine["missed"] == 0) & (mine["status"] == FINISHED)
             out[f"slo_attainment_{name}"] = float(good.mean()) if len(mine) else float("nan")
     return out
-
-

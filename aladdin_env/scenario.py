@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from aladdin_traces import Workload
 from numpy.typing import NDArray
 
 from aladdin_env.errors import InputError, suggest
 from aladdin_env.latency import LatencyProfile, load_profile
 from aladdin_env.simulator.state import LARGEST_MAX_NUM_SEQS, MAX_CLASSES, ROLES, SCHEDULERS
+from aladdin_traces import Workload
 
 COLD_START_LAWS = ("constant", "uniform", "lognormal")
 PREDICTORS = ("bucket_mean", "oracle")
@@ -114,7 +114,7 @@ class WorkerType:
             self.role,
             "give 'prefill' or 'decode' with the scheduler 'split', 'mixed' with any other",
         )
-        _require(0 <= self.minimum, here + "minimum", self.minimum, "give 0 or more")
+        _require(self.minimum >= 0, here + "minimum", self.minimum, "give 0 or more")
         _require(
             self.minimum <= self.initial <= self.maximum,
             here + "initial",
@@ -218,7 +218,10 @@ class Fleet:
         at_start = sum(kind.initial * kind.gpus for kind in self.types)
         if self.max_gpus is not None:
             _require(
-                self.max_gpus >= at_start, "fleet.max_gpus", self.max_gpus, f"give at least the {at_start} GPUs that run at time 0"
+                self.max_gpus >= at_start,
+                "fleet.max_gpus",
+                self.max_gpus,
+                f"give at least the {at_start} GPUs that run at time 0",
             )
 
     @property
@@ -370,6 +373,6 @@ class Scenario:
         return replace(self, fleet=self.fleet.fixed(counts))
 
     def with_workload(self, workload: Workload, horizon_s: float | None = None) -> Scenario:
-        """The same scenario under another workload; ``horizon_s`` None keeps a generator's horizon, or takes a trace's."""
+        """The same scenario under another workload; without ``horizon_s`` a generator keeps it, a trace has its own."""
         keep = self.horizon_s if workload.trace is None else None
         return replace(self, workload=workload, horizon_s=horizon_s if horizon_s is not None else keep)

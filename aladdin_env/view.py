@@ -153,7 +153,7 @@ class ClusterView:
         """
         seen = int(self._cluster["beats"][0])
         n = min(beats, seen, len(self.history))
-        return self.history[np.arange(seen - n, seen) % len(self.history)]  # type: ignore[no-any-return]
+        return self.history[np.arange(seen - n, seen) % len(self.history)]
 
     def _list(self, head: int) -> list[int]:
         found = []

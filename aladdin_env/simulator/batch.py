@@ -22,7 +22,7 @@ _REQUEST_MASK = 0xFFFFFFFF
 
 @inlined
 def kv_overhead(world: World, w: int) -> int:
-    """j of the KV law, in tokens."""
+    """J of the KV law, in tokens."""
     return int(world.laws[world.workers[w].type_index, law.KV_OVERHEAD])
 
 

@@ -1,13 +1,12 @@
-"""The event loop: jumps from event to event in the order of docs/simulator.md, "Order of events at the same instant"."""
+"""The event loop: from event to event, in the order of docs/simulator.md, "Order of events at the same instant"."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import types as nbtypes
 from numba import from_dtype
+from numba import types as nbtypes
 
 from aladdin_env.compiled import compiled, inlined
-from aladdin_env.simulator import laws as law
 from aladdin_env.simulator.batch import leave_decode, new_blocks, pop_finished, sync_worker
 from aladdin_env.simulator.fleet import (
     become_ready_or_restart,
@@ -38,7 +37,6 @@ from aladdin_env.simulator.state import (
     REQUEST,
     TYPE,
     WORKER,
-    Array,
     World,
 )
 
@@ -74,9 +72,7 @@ def _end_decode_steps(world: World, w: int, steps: int) -> None:
     engine = world.engines[w]
     world.control[0].decode_steps += steps
     if worker.step == DECODING:
-        engine.free_blocks -= new_blocks(
-            world.phases, w, worker.block_size, engine.base_steps, worker.decoding, steps
-        )
+        engine.free_blocks -= new_blocks(world.phases, w, worker.block_size, engine.base_steps, worker.decoding, steps)
         worker.decode_steps = engine.base_steps + steps
         worker.context_tokens = engine.base_context + steps * worker.decoding
     else:  # a mixed step has taken its blocks at its start
@@ -246,22 +242,29 @@ def _next_to_decide(world: World, now_s: float) -> int:
     return NONE
 
 
+@inlined
+def _is_answer(world: World, r: int, slot: int) -> bool:
+    """Whether ``slot`` is HOLD, REJECT or a worker that may take ``r``."""
+    if slot in (HOLD, REJECT):
+        return True
+    return bool(0 <= slot < world.workers.shape[0] and can_place(world.workers, world.requests, slot, r))
+
+
 @compiled
 def advance(world: World, until_s: float, kernel: object, use_kernel: bool, needs_progress: bool) -> int:
     """Run until all requests have ended (DONE), ``until_s`` is reached (TIME), or Python is needed.
 
-    With ``use_kernel`` placements are decided by ``kernel`` without leaving compiled code. Otherwise the call returns ASK
-    with the request in ``control.asked``; the answer goes into ``control.answer`` before the next call. BEAT: a heartbeat
-    has passed (only where ``control.beat_returns``). LOG_FULL: read the event log and reset its count. BAD_ANSWER: the
-    policy named ``control.error_slot`` for request ``control.asked``, which is not a candidate.
+    With ``use_kernel`` placements are decided by ``kernel`` without leaving compiled code. Otherwise the call returns
+    ASK with the request in ``control.asked``; the answer goes into ``control.answer`` before the next call. BEAT: a
+    heartbeat has passed (only where ``control.beat_returns``). LOG_FULL: read the event log and reset its count.
+    BAD_ANSWER: the policy named ``control.error_slot`` for request ``control.asked``, which is not a candidate.
     """
     cluster = world.cluster[0]
     control = world.control[0]
     if control.asked != NONE:
         slot = control.answer
         r = control.asked
-        known = slot == HOLD or slot == REJECT
-        if not known and not (0 <= slot < world.workers.shape[0] and can_place(world.workers, world.requests, slot, r)):
+        if not _is_answer(world, r, slot):
             control.error_slot = slot
             return BAD_ANSWER
         control.asked = NONE
@@ -303,10 +306,7 @@ def advance(world: World, until_s: float, kernel: object, use_kernel: bool, need
                     world.workers, world.requests, world.cluster, world.types, world.laws, world.slo, world.lengths,
                     world.memory, r,
                 )  # fmt: skip
-                known = slot == HOLD or slot == REJECT
-                if not known and not (
-                    0 <= slot < world.workers.shape[0] and can_place(world.workers, world.requests, slot, r)
-                ):
+                if not _is_answer(world, r, slot):
                     control.asked = r
                     control.error_slot = slot
                     return BAD_ANSWER

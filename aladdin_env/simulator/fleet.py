@@ -6,10 +6,9 @@ import numpy as np
 
 from aladdin_env.compiled import compiled, inlined
 from aladdin_env.simulator import laws as law
-from aladdin_env.simulator.batch import clear_worker, kv_overhead, leave_decode
+from aladdin_env.simulator.batch import clear_worker, kv_overhead
 from aladdin_env.simulator.lists import reschedule, run_remove, transit_remove, unlink, wait_append, wait_remove
 from aladdin_env.simulator.requests import (
-    end_unserved,
     leave_worker,
     log_event,
     remove_pending,
@@ -18,7 +17,6 @@ from aladdin_env.simulator.requests import (
 from aladdin_env.simulator.state import (
     BOUNDARY,
     DECODE_ROLE,
-    DECODING,
     DRAINING,
     FAILED,
     HELD,
@@ -28,10 +26,8 @@ from aladdin_env.simulator.state import (
     NONE,
     OFF,
     PENDING,
-    PREFILL_ROLE,
     PREFILLED,
     READY,
-    REJECTED,
     STARTING,
     TRANSFER,
     WAITING,
@@ -294,7 +290,7 @@ def _stop_some(world: World, kind: int, surplus: int, now_s: float) -> None:
     last = first + world.types[kind].slots
     for back in range(world.types[kind].slots):
         status = world.workers[last - 1 - back].status
-        if surplus > 0 and (status == STARTING or status == FAILED):
+        if surplus > 0 and status in (STARTING, FAILED):
             switch_off(world, last - 1 - back, now_s)
             surplus -= 1
     while surplus > 0:
@@ -316,7 +312,7 @@ def scale_type(world: World, kind: int, wanted: int) -> None:
     current = 0
     for w in range(limits.first_slot, limits.first_slot + limits.slots):
         status = world.workers[w].status
-        if status == STARTING or status == READY or status == FAILED:
+        if status in (STARTING, READY, FAILED):
             current += 1
     if wanted > current:
         _start_more(world, kind, wanted - current, now_s)

@@ -86,9 +86,7 @@ def decode_time(laws: Laws, kind: int, batch: int, context_tokens: float) -> flo
 
 
 @inlined
-def mixed_time(
-    laws: Laws, kind: int, tokens: float, sum_squares: float, batch: int, context_tokens: float
-) -> float:
+def mixed_time(laws: Laws, kind: int, tokens: float, sum_squares: float, batch: int, context_tokens: float) -> float:
     """Seconds of a step that prefills ``tokens`` and decodes ``batch`` requests: both parts over one constant."""
     prefill = prefill_time(laws, kind, tokens, sum_squares)
     decode = decode_time(laws, kind, batch, context_tokens)

@@ -180,7 +180,7 @@ def heap_discard(keys: Array, size: int, key: int) -> None:
         sift_down(keys, at, size - 1, last)
 
 
-# --- min-heap of (time, request): KV transfers under way -----------------------------------------------------------------
+# --- min-heap of (time, request): KV transfers under way -----------------------------------------------------------
 
 
 @inlined

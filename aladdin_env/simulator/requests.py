@@ -161,7 +161,7 @@ def finish_prefill(world: World, w: int, r: int, now_s: float) -> None:
 
 @inlined
 def return_to_router(world: World, r: int, now_s: float) -> None:
-    """The worker of ``r`` is lost, and with it all that was generated: decide again, or give up after too many tries."""
+    """The worker of ``r`` is lost and all that was generated: decide again, or give up after too many tries."""
     request = world.requests[r]
     request.stage = NEW
     request.generated = 0

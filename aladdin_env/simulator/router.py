@@ -45,7 +45,7 @@ def has_candidate(world: World, r: int) -> bool:
         return False
     if request.prompt_tokens < control.smallest_capacity:
         return True
-    for w in range(world.workers.shape[0]):
+    for w in range(world.workers.shape[0]):  # noqa: SIM110 (compiled: a generator would not be)
         if can_place(world.workers, world.requests, w, r):
             return True
     return False

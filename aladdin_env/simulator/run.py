@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aladdin_env.errors import InputError
 from aladdin_env.metrics import FleetHistory, Result
-from aladdin_env.policy import Combined, combine, make_policy
+from aladdin_env.policy import Combined, combine, make_policy, placement_kernel
 from aladdin_env.scenario import Scenario
 from aladdin_env.simulator.core import ASK, BAD_ANSWER, BEAT, DONE, LOG_FULL, TIME, advance
 from aladdin_env.simulator.fleet import accrue, scale_type
 from aladdin_env.simulator.setup import Draws, check, draw, load, one, shape_of, write_static
 from aladdin_env.simulator.state import (
+    HOLD,
     LOG_FINISH,
     LOG_FIRST_TOKEN,
     WORKER_STATUS,
+    Array,
     World,
     allocate,
 )
 from aladdin_env.view import ClusterView, RequestView
+
+
+@placement_kernel("hold")
+def _hold(
+    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, lengths: Array,
+    memory: Array, r: int,
+) -> int:  # fmt: skip
+    """Stands in for the kernel where a Python policy decides; never called."""
+    return HOLD
+
 
 _HOOKS = ("on_first_token", "on_finish", "on_worker_lost")
 _BEATS_PER_REPORT = 16
@@ -40,9 +51,7 @@ class Simulator:
         InputError: no request at all, a prompt that fits nowhere, an SLO that cannot be met.
     """
 
-    def __init__(
-        self, scenario: Scenario, seed: int | np.random.Generator = 0, *, draws: Draws | None = None
-    ) -> None:
+    def __init__(self, scenario: Scenario, seed: int | np.random.Generator = 0, *, draws: Draws | None = None) -> None:
         self.scenario = scenario
         self.draws = draws if draws is not None else draw(scenario, np.random.default_rng(seed))
         check(scenario, self.draws.trace)
@@ -90,7 +99,7 @@ class _Episode:
     def run(self, until_s: float) -> None:
         """Advance until everything has ended or ``until_s``."""
         fixed = self.kernel is not None
-        function = self.kernel.function if self.kernel else _NO_KERNEL.function
+        function = self.kernel.function if self.kernel else _hold.function
         progress = self.kernel.needs_progress if self.kernel else True
         control = self.world.control[0]
         while True:
@@ -116,7 +125,9 @@ class _Episode:
         try:
             return int(answer)
         except (TypeError, ValueError):
-            raise InputError(f"answer of policy {self.policy.name!r}", answer, "return a slot, HOLD or REJECT") from None
+            raise InputError(
+                f"answer of policy {self.policy.name!r}", answer, "return a slot, HOLD or REJECT"
+            ) from None
 
     def _beat(self) -> None:
         wanted = self.policy.scale(self.view) if self.policy.scales else None
@@ -124,7 +135,9 @@ class _Episode:
             types = len(self.world.types)
             if len(wanted) != types:
                 raise InputError(
-                    f"scale decision of policy {self.policy.name!r}", list(wanted), f"give {types} numbers, one per worker type"
+                    f"scale decision of policy {self.policy.name!r}",
+                    list(wanted),
+                    f"give {types} numbers, one per worker type",
                 )
             for kind, workers in enumerate(wanted):
                 scale_type(self.world, kind, int(workers))
@@ -162,16 +175,3 @@ def simulate(
 ) -> Result:
     """Simulate ``scenario`` under ``policy`` (a name or an object), all random choices from ``seed``."""
     return Simulator(scenario, seed).run(policy, progress=progress)
-
-
-def _no_kernel() -> Any:
-    from aladdin_env.policy import placement_kernel
-
-    @placement_kernel("none")
-    def hold(workers, requests, cluster, types, laws, slo, lengths, memory, r):  # type: ignore[no-untyped-def]
-        return -1
-
-    return hold
-
-
-_NO_KERNEL = _no_kernel()

@@ -79,7 +79,7 @@ def _admit(world: World, w: int, r: int, blocks: int, now_s: float) -> None:
 
 @inlined
 def _begin_prefill_first(world: World, w: int, now_s: float) -> None:
-    """vLLM V0's rule; also the rule of both roles of ``split``: transferred requests join without a prefill."""
+    """VLLM V0's rule; also the rule of both roles of ``split``: transferred requests join without a prefill."""
     worker = world.workers[w]
     engine = world.engines[w]
     limits = world.types[worker.type_index]
@@ -154,7 +154,7 @@ def _admit_chunks(world: World, w: int, now_s: float, budget: int) -> tuple[int,
 
 @inlined
 def _begin_chunked(world: World, w: int, now_s: float) -> None:
-    """vLLM V1's rule: decodes first, prompt chunks in arrival order within the rest of the token budget."""
+    """VLLM V1's rule: decodes first, prompt chunks in arrival order within the rest of the token budget."""
     worker = world.workers[w]
     engine = world.engines[w]
     kind = worker.type_index

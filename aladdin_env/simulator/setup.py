@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from aladdin_traces import Trace
 from numpy.typing import NDArray
 
 from aladdin_env.compiled import compiled
@@ -25,6 +24,7 @@ from aladdin_env.simulator.state import (
     Shape,
     World,
 )
+from aladdin_traces import Trace
 
 _COLD_STARTS = 256  # drawn per type and episode; used in turn
 
@@ -196,7 +196,11 @@ def load(world: World, scenario: Scenario, draws: Draws, memory: NDArray[np.floa
     blank["worker"] = blank["next"] = blank["prev"] = NONE
     blank["stage"] = NEW
     requests[:] = blank
-    requests["arrival_s"], requests["prompt_tokens"], requests["klass"] = trace.arrival_s, trace.prompt_tokens, trace.klass
+    requests["arrival_s"], requests["prompt_tokens"], requests["klass"] = (
+        trace.arrival_s,
+        trace.prompt_tokens,
+        trace.klass,
+    )
     requests["coin"] = draws.coins
     world.truth[:n] = np.zeros(1, dtype=world.truth.dtype)
     world.truth["output_tokens"][:n], world.truth["source"][:n] = trace.output_tokens, NONE

@@ -167,9 +167,11 @@ def fit_decode(steps: pd.DataFrame, form: str) -> DecodeLaw:
         return replace(line, alpha_s=tuple(map(_significant, line.alpha_s)))
     sizes = _supported((float(batch.min()), *BATCH_SIZES), batch)
     design = _rises(_weights(batch, sizes))
-    x = _solve(np.column_stack([design, design * context[:, None]]), seconds)
-    alpha, beta = np.cumsum(x[: len(sizes)]), np.cumsum(x[len(sizes) :])
-    return DecodeLaw(tuple(int(b) for b in sizes), tuple(map(_significant, alpha)), tuple(map(_significant, beta)))
+    x = _solve(np.column_stack([design, design * (context / batch)[:, None]]), seconds)
+    alpha = [_significant(v) for v in np.cumsum(x[: len(sizes)])]
+    per_mean_token = [_significant(v) for v in np.cumsum(x[len(sizes) :])]  # batch x beta, which must not fall
+    beta = [value / float(size) for value, size in zip(per_mean_token, sizes, strict=True)]
+    return DecodeLaw(tuple(int(b) for b in sizes), tuple(alpha), tuple(beta))
 
 
 def fit_overlap(steps: pd.DataFrame, prefill: PrefillLaw, decode: DecodeLaw) -> float:

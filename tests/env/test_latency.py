@@ -208,7 +208,7 @@ def test_equality_is_that_of_the_contents() -> None:
         (lambda: DecodeLaw((-1,), (1.0,), (0.0,)), "decode.batch[0]"),
         (lambda: DecodeLaw((1.5,), (1.0,), (0.0,)), "decode.batch[0]"),  # type: ignore[arg-type]
         (lambda: DecodeLaw((1, 2), (2.0, 1.0), (0.0, 0.0)), "decode.alpha_s[1]"),
-        (lambda: DecodeLaw((1, 2), (1.0, 1.0), (2.0, 1.0)), "decode.beta_s_per_token[1]"),
+        (lambda: DecodeLaw((1, 2), (1.0, 1.0), (2.0, 0.9)), "decode.batch * beta_s_per_token[1]"),
         (lambda: DecodeLaw((1, 2), (1.0, 1.0), (2.0,)), "decode.beta_s_per_token"),
         (lambda: DecodeLaw((1,), (0.0,), (0.0,)), "decode.alpha_s"),
         (lambda: DecodeLaw.linear(1e-8, -1e-5, 1e-3), "decode.alpha_s"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from aladdin_env.latency import DecodeLaw, LatencyProfile, PrefillLaw, Provenance
 from aladdin_env.scenario import SLO, Failures, Fleet, Scenario, Transfer, WorkerType
 from aladdin_env.simulator.setup import Draws
 from aladdin_env.simulator.state import FAILURE
 from aladdin_env.view import ClusterView, RequestView
 from aladdin_traces import Trace, Workload
-
 from tests.reference.laws import row_decode, row_prefill
 from tests.reference.model import RefRequest, RefScenario, RefType, Snapshot
 
@@ -52,9 +52,7 @@ class Script:
     # for the reference
     def ref_place(self, snapshot: Snapshot, request: RefRequest) -> int:
         slots = snapshot.slots
-        load = {
-            w: len(slots[w].running) + len(slots[w].waiting) + slots[w].inbound for w in snapshot.candidates
-        }
+        load = {w: len(slots[w].running) + len(slots[w].waiting) + slots[w].inbound for w in snapshot.candidates}
         return self.choose(snapshot.candidates, load, request.index, request.retries)
 
     def ref_scale(self, snapshot: Snapshot) -> list[int]:
@@ -112,7 +110,9 @@ def _profile(rng: np.random.Generator, dyadic: bool) -> LatencyProfile:
         prefill = PrefillLaw(tuple(knots), tuple(times), float(rng.choice([0.0, 1e-6])))
         batches = (1, 2, 4, 9)
         decode = DecodeLaw(
-            batches, tuple(num(0.01, 0.05) + np.cumsum(rng.uniform(0, 0.01, 4))), tuple(np.cumsum(rng.uniform(0, 1e-4, 4)))
+            batches,
+            tuple(num(0.01, 0.05) + np.cumsum(rng.uniform(0, 0.01, 4))),
+            tuple(np.cumsum(rng.uniform(0, 1e-4, 4))),
         )
     return LatencyProfile(
         "random", prefill, decode, num(0.0, 0.01), float(rng.choice([0.0, 0.015625])), 1000.0,
@@ -139,7 +139,9 @@ def random_case(seed: int, scheduler: str, *, dyadic: bool = False) -> Case:
         )  # fmt: skip
     fleet = Fleet(
         tuple(types),
-        max_gpus=int(rng.choice([6, 12])) if rng.random() < 0.3 and sum(t.initial * t.gpus for t in types) <= 6 else None,
+        max_gpus=int(rng.choice([6, 12]))
+        if rng.random() < 0.3 and sum(t.initial * t.gpus for t in types) <= 6
+        else None,
         failures=Failures(0.0, float(rng.choice([0.5, 4.0]))),
         transfer=Transfer(float(rng.choice([1e5, 1e9])), float(rng.choice([2**-10, 0.25]))),
     )
@@ -162,4 +164,6 @@ def random_case(seed: int, scheduler: str, *, dyadic: bool = False) -> Case:
     cold = rng.choice([0.5, 1.0, 3.0], (len(types), 256)) + (0 if dyadic else rng.uniform(0, 0.1, (len(types), 256)))
     wanted = rng.integers(0, 4, (5, len(types))).tolist()
     rule = str(rng.choice(["least", "any", "hold", "reject"]))
-    return Case(scenario, Draws(Trace.from_arrays(arrival, prompt, output), rng.random(n), cold, failures), rule, wanted)
+    return Case(
+        scenario, Draws(Trace.from_arrays(arrival, prompt, output), rng.random(n), cold, failures), rule, wanted
+    )

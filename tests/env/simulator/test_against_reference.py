@@ -7,11 +7,11 @@ import os
 
 import numpy as np
 import pytest
-from aladdin_env.simulator.run import Simulator
-from aladdin_env.simulator.state import SCHEDULERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aladdin_env.simulator.run import Simulator
+from aladdin_env.simulator.state import SCHEDULERS
 from tests.env.simulator.random_cases import Case, random_case
 from tests.reference.simulator import simulate_reference
 
@@ -67,3 +67,20 @@ def test_every_time_agrees(scheduler: str, seed: int) -> None:
 def test_ties_are_broken_as_documented(scheduler: str, seed: int) -> None:
     """Times that are exact in binary make events coincide: the documented order decides."""
     compare(random_case(seed, scheduler, dyadic=True))
+
+
+def test_the_random_cases_reach_every_corner() -> None:
+    """Agreement says little where nothing happens: the cases preempt, truncate, hold, drain, fail and transfer."""
+    seen = dict.fromkeys(("preemptions", "retries", "failed", "rejected", "truncated", "mixed_steps", "held"), 0.0)
+    drained = transferred = 0
+    for seed in range(150):
+        for scheduler in SCHEDULERS:
+            case = random_case(seed, scheduler)
+            result = Simulator(case.scenario, draws=case.draws).run(case.script())
+            for name in seen:
+                seen[name] += result.fleet["held"].sum() if name == "held" else result.summary[name]
+            drained += int(result.fleet.filter(like="_draining").to_numpy().sum())
+            if scheduler == "split":
+                ended = result.requests["status"] == "finished"
+                transferred += int((result.requests["generated_tokens"][ended] > 1).sum())
+    assert min(seen.values()) >= 20 and min(drained, transferred) >= 20, (seen, drained, transferred)
