@@ -25,18 +25,22 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _PACKAGE = Path(__file__).parent
-_KEPT_FINGERPRINTS = 4
+_CORE = "aladdin_env.simulator"
+_KEPT_FINGERPRINTS = 6
 # IEEE arithmetic (no fast-math) for exact replays. Compiled code here allocates nothing and borrows every array from
 # its caller: without numba's reference counting the simulator is ten times as fast.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "_nrt": False}
 
 
-def _fingerprint() -> str:
-    """Hash of the sources that compiled functions of this package are made of."""
+def _fingerprint(core_only: bool) -> str:
+    """Hash of the sources that compiled functions are made of: the core's, and what is built on it."""
+    sources = [*_PACKAGE.glob("simulator/*.py"), _PACKAGE / "compiled.py"]
+    if not core_only:
+        sources += [_PACKAGE / "observation.py", *_PACKAGE.glob("envs/*.py")]
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted([*_PACKAGE.glob("simulator/*.py"), _PACKAGE / "compiled.py", _PACKAGE / "observation.py"]):
+    for path in sorted(sources):
         digest.update(path.name.encode())
-        digest.update(path.read_bytes() if path.exists() else b"")
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -49,9 +53,10 @@ def _writable(folder: Path) -> bool:
 
 
 @cache
-def cache_folder() -> Path:
+def cache_folder(core_only: bool = True) -> Path:
     """Folder of compiled code for exactly these sources (created; older ones are removed).
 
+    The core compiles for half a minute and changes rarely: what is built on it has a folder of its own.
     ``ALADDIN_CACHE_DIR`` moves it. Falls back to the system's temporary folder where the user's
     cache folder cannot be written.
     """
@@ -59,7 +64,7 @@ def cache_folder() -> Path:
     if not _writable(root):
         root = Path(tempfile.gettempdir()) / f"aladdin-env-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
         _writable(root)
-    folder = root / _fingerprint()
+    folder = root / _fingerprint(core_only)
     folder.mkdir(parents=True, exist_ok=True)
     siblings = sorted((p for p in root.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True)
     for old in siblings[_KEPT_FINGERPRINTS:]:
@@ -69,10 +74,10 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def fingerprinted_cache() -> Iterator[None]:
+def fingerprinted_cache(function: Callable[..., Any]) -> Iterator[None]:
     """While active, numba's ``cache=True`` writes below :func:`cache_folder` (other users of numba are untouched)."""
     before = numba_config.CACHE_DIR
-    numba_config.CACHE_DIR = str(cache_folder())
+    numba_config.CACHE_DIR = str(cache_folder(function.__module__.startswith(_CORE)))
     try:
         yield
     finally:
@@ -81,14 +86,14 @@ def fingerprinted_cache() -> Iterator[None]:
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile on first call, without Python objects, cached on disk."""
-    with fingerprinted_cache():
+    with fingerprinted_cache(function):
         return cast("Callable[P, R]", numba.njit(cache=True, **_OPTIONS)(function))
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """As :func:`compiled`, for small helpers: LLVM is told to inline them, callers need no call."""
     options = {**_OPTIONS, "forceinline": True}
-    with fingerprinted_cache():
+    with fingerprinted_cache(function):
         return cast("Callable[P, R]", numba.njit(cache=True, **options)(function))
 
 

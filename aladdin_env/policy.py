@@ -112,7 +112,7 @@ def placement_kernel(
     """
 
     def make(function: Callable[..., int]) -> Kernel:
-        with fingerprinted_cache():
+        with fingerprinted_cache(function):
             compiled_function = numba.cfunc(KERNEL_SIGNATURE, cache=True, error_model="numpy", _nrt=False)(function)
         return Kernel(name, compiled_function, needs_progress, np.array(memory, dtype=np.float64))
 

@@ -52,6 +52,13 @@ def test_folder_changes_with_a_new_source(sources: Path) -> None:
     assert folder_now() != before
 
 
+def test_core_stays_compiled_when_only_what_is_built_on_it_changes(sources: Path) -> None:
+    before = folder_now(), compiled.cache_folder(core_only=False)
+    (sources / "observation.py").write_text("# changed", encoding="utf-8")
+    assert folder_now() == before[0]
+    assert compiled.cache_folder(core_only=False) != before[1]
+
+
 def test_folder_stays_for_what_is_never_compiled(sources: Path) -> None:
     before = folder_now()
     (sources / "scenario.py").write_text("", encoding="utf-8")
@@ -89,6 +96,6 @@ def test_cache_is_cold_until_something_was_compiled(sources: Path) -> None:
 
 def test_other_users_of_numba_keep_their_cache(sources: Path) -> None:
     before = compiled.numba_config.CACHE_DIR
-    with compiled.fingerprinted_cache():
-        assert str(compiled.cache_folder()) == compiled.numba_config.CACHE_DIR
+    with compiled.fingerprinted_cache(test_other_users_of_numba_keep_their_cache):
+        assert str(compiled.cache_folder(core_only=False)) == compiled.numba_config.CACHE_DIR
     assert before == compiled.numba_config.CACHE_DIR
