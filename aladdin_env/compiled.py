@@ -25,20 +25,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _PACKAGE = Path(__file__).parent
-_CORE = "aladdin_env.simulator"
-_KEPT_FINGERPRINTS = 6
+_KEPT_FINGERPRINTS = 16
 # IEEE arithmetic (no fast-math) for exact replays. Compiled code here allocates nothing and borrows every array from
 # its caller: without numba's reference counting the simulator is ten times as fast.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "_nrt": False}
 
 
-def _fingerprint(core_only: bool) -> str:
-    """Hash of the sources that compiled functions are made of: the core's, and what is built on it."""
-    sources = [*_PACKAGE.glob("simulator/*.py"), _PACKAGE / "compiled.py"]
-    if not core_only:
-        sources += [_PACKAGE / "observation.py", *_PACKAGE.glob("envs/*.py")]
+def _sources(folder: Path) -> list[Path]:
+    """Files that compiled functions in ``folder`` may be made of: the core's, and their own neighbours."""
+    core = [*_PACKAGE.glob("simulator/*.py"), _PACKAGE / "compiled.py"]
+    if folder == _PACKAGE / "simulator":
+        return sorted(core)
+    if folder.is_relative_to(_PACKAGE):  # the encoder and the environments' batched step call each other
+        return sorted([*core, _PACKAGE / "observation.py", *_PACKAGE.glob("envs/*.py")])
+    return sorted([*core, *folder.glob("*.py")])
+
+
+def _fingerprint(folder: Path) -> str:
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(sources):
+    for path in _sources(folder):
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -53,10 +58,11 @@ def _writable(folder: Path) -> bool:
 
 
 @cache
-def cache_folder(core_only: bool = True) -> Path:
-    """Folder of compiled code for exactly these sources (created; older ones are removed).
+def cache_folder(sources: Path | None = None) -> Path:
+    """Folder for code compiled from the folder ``sources`` (the core's by default) as it is now.
 
-    The core compiles for half a minute and changes rarely: what is built on it has a folder of its own.
+    It is created; the oldest others are removed. The core compiles for half a minute and changes rarely, so what is
+    built on it, here or in other packages, has folders of its own.
     ``ALADDIN_CACHE_DIR`` moves it. Falls back to the system's temporary folder where the user's
     cache folder cannot be written.
     """
@@ -64,7 +70,7 @@ def cache_folder(core_only: bool = True) -> Path:
     if not _writable(root):
         root = Path(tempfile.gettempdir()) / f"aladdin-env-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
         _writable(root)
-    folder = root / _fingerprint(core_only)
+    folder = root / _fingerprint(sources or _PACKAGE / "simulator")
     folder.mkdir(parents=True, exist_ok=True)
     siblings = sorted((p for p in root.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True)
     for old in siblings[_KEPT_FINGERPRINTS:]:
@@ -77,7 +83,7 @@ def cache_folder(core_only: bool = True) -> Path:
 def fingerprinted_cache(function: Callable[..., Any]) -> Iterator[None]:
     """While active, numba's ``cache=True`` writes below :func:`cache_folder` (other users of numba are untouched)."""
     before = numba_config.CACHE_DIR
-    numba_config.CACHE_DIR = str(cache_folder(function.__module__.startswith(_CORE)))
+    numba_config.CACHE_DIR = str(cache_folder(Path(function.__code__.co_filename).parent))
     try:
         yield
     finally:
