@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numba
@@ -112,8 +113,10 @@ def placement_kernel(
     """
 
     def make(function: Callable[..., int]) -> Kernel:
+        on_disk = Path(function.__code__.co_filename).exists()  # not so in a shell or a notebook
         with fingerprinted_cache(function):
-            compiled_function = numba.cfunc(KERNEL_SIGNATURE, cache=True, error_model="numpy", _nrt=False)(function)
+            make_function = numba.cfunc(KERNEL_SIGNATURE, cache=on_disk, error_model="numpy", _nrt=False)
+            compiled_function = make_function(function)
         return Kernel(name, compiled_function, needs_progress, np.array(memory, dtype=np.float64))
 
     return make

@@ -82,7 +82,7 @@ def _sharegpt_poisson() -> Scenario:
     return _scenario(
         "sharegpt-poisson",
         "The Aladdin paper's setting: Llama-2-13B on A100, prefill first, ShareGPT lengths, Poisson arrivals.",
-        Poisson(24.0),
+        Poisson(25.0),
         "sharegpt",
         _worker("a100", "llama-2-13b-a100-tp1", A100, 8, scheduler="prefill_first", max_num_batched_tokens=4096),
         SLO(ttft_s=1.0, atgt_s=0.05),
@@ -190,7 +190,7 @@ def _failures() -> Scenario:
     return _scenario(
         "failures",
         "Workers that fail once an hour each, and lose what they were doing.",
-        Poisson(50.0),
+        Poisson(53.0),
         "sharegpt",
         Fleet((kind,), failures=Failures(mtbf_s=3600.0, repair_s=30.0)),
         SLO(ttft_s=1.0, atgt_s=0.025),
@@ -202,7 +202,7 @@ def _two_classes() -> Scenario:
     return _scenario(
         "two-classes",
         "Interactive requests and batch work in one stream, with objectives of their own.",
-        Poisson(60.0),
+        Poisson(58.0),
         "sharegpt",
         _worker("a100", "llama-3.1-8b-a100-tp1", A100, 6),
         SLO(classes=(SLOClass("interactive", 0.8, 0.022), SLOClass("batch", 20.0, 0.06))),
