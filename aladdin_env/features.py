@@ -98,7 +98,7 @@ CLUSTER_FEATURES = tuple(feature.name for feature in CLUSTER_TABLE)
 TYPE_FEATURES = tuple(feature.name for feature in TYPE_TABLE)
 
 
-def _indices(kind: str, names: tuple[str, ...]) -> Any:  # noqa: ANN401
+def _indices(kind: str, names: tuple[str, ...]) -> Any:
     """A named tuple from feature to index, which compiled code reads as constants."""
     return namedtuple(kind, names)(*range(len(names)))
 

@@ -10,6 +10,8 @@ many requests a worker has: bounds and means, not sums over requests. No true ou
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,9 +53,10 @@ from aladdin_env.simulator.state import (
 
 __all__ = [
     "CLUSTER_FEATURES", "LIMIT", "OBSERVATION_VERSION", "REQUEST_FEATURES", "TYPE_FEATURES", "WORKER_FEATURES", "blank",
-    "cluster_features", "cluster_size", "encode", "mask_changes", "mask_placements",
+    "cluster_features", "cluster_size", "encode",
 ]  # fmt: skip
 
+Record = Any  # a row of a record array, as compiled code sees it
 _CLUSTER, _TYPE = len(CLUSTER_FEATURES), len(TYPE_FEATURES)
 _SHORT, _LONG = 4, 16  # heartbeats
 
@@ -73,7 +76,7 @@ def _ratio(over: float, under: float, otherwise: float) -> float:
 
 
 @inlined
-def predicted_wait_s(worker: Array, kind: Array, laws: Array, prompt_tokens: float, now_s: float) -> float:
+def predicted_wait_s(worker: Record, kind: Record, laws: Array, prompt_tokens: float, now_s: float) -> float:
     """Seconds until the first token of a prompt placed on ``worker`` now: rest of the step, queue, its own prefill.
 
     The queue is taken as equal steps within the token budget, its prompts as equally long; room for KV and in the
@@ -82,23 +85,26 @@ def predicted_wait_s(worker: Array, kind: Array, laws: Array, prompt_tokens: flo
     law_of = worker.type_index
     queued = float(worker.waiting_prefill_tokens)
     tokens = queued + prompt_tokens
-    squares = prompt_tokens * prompt_tokens + queued * queued / max(worker.waiting, 1)
+    squares = prompt_tokens * prompt_tokens
+    if queued > 0.0:
+        squares += queued * queued / max(worker.waiting, 1)
     rest = max(worker.step_end_s - now_s, 0.0) if worker.step >= PREFILLING else 0.0
     mixes = kind.scheduler == CHUNKED and worker.decoding > 0
+    budget = max(kind.max_num_batched_tokens - (worker.decoding if mixes else 0), 1)
     steps = 1.0
-    if kind.scheduler == CHUNKED or worker.waiting > 0:
-        budget = kind.max_num_batched_tokens - (worker.decoding if mixes else 0)
-        steps = max(np.ceil(tokens / max(budget, 1)), 1.0)
+    if tokens > budget and (kind.scheduler == CHUNKED or worker.waiting > 0):  # a long prompt alone is one step
+        steps = np.ceil(tokens / budget)
+        tokens /= steps
+        squares /= steps
     if mixes:
-        batch, context = worker.decoding, float(worker.context_tokens)
-        step_s = law.mixed_time(laws, law_of, tokens / steps, squares / steps, batch, context)
+        step_s = law.mixed_time(laws, law_of, tokens, squares, worker.decoding, float(worker.context_tokens))
     else:
-        step_s = law.prefill_time(laws, law_of, tokens / steps, squares / steps)
+        step_s = law.prefill_time(laws, law_of, tokens, squares)
     return float(rest + steps * step_s + laws[law_of, law.OVERHEAD])
 
 
 @inlined
-def least_slack(worker: Array, slo: Array, now_s: float, stall_s: float) -> float:
+def least_slack(worker: Record, slo: Array, now_s: float, stall_s: float) -> float:
     """Least (ATGT * generated - time since the first token - ``stall_s``) / ATGT over the decoding requests.
 
     O(1) from the least key of each class; LIMIT where nobody decodes.
@@ -112,38 +118,65 @@ def least_slack(worker: Array, slo: Array, now_s: float, stall_s: float) -> floa
     return least
 
 
+class Scales(NamedTuple):
+    """Inverses that all workers of a type share: a division costs as much as the rest of a feature."""
+
+    seqs: float
+    budget: float
+    blocks: float
+    room: float
+    ttft: float
+    atgt: float
+
+
+@inlined
+def _scales(kind: Record, slo: Array, klass: int) -> Scales:
+    blocks = 1.0 / kind.kv_blocks
+    room = blocks / kind.block_size
+    ttft, atgt = 1.0 / slo[klass, 0], 1.0 / slo[klass, 1]
+    return Scales(1.0 / kind.max_num_seqs, 1.0 / kind.max_num_batched_tokens, blocks, room, ttft, atgt)
+
+
+class Asked(NamedTuple):
+    """The request at hand, or zeros."""
+
+    stage: int  # 0: there is none
+    prompt: float
+    output: float
+    waited_s: float
+
+
 @inlined
 def _encode_load(
-    worker: Array, kind: Array, laws: Array, slo: Array, now_s: float, klass: int, prompt: float, output: float,
-    waited_s: float, stage: int, stall_s: float, row: Array,
+    worker: Record, kind: Record, laws: Array, slo: Array, now_s: float, scale: Scales, asked: Asked, stall_s: float,
+    row: Array,
 ) -> None:  # fmt: skip
-    """Load, and the predictions for the request at hand (stage 0: none)."""
-    atgt_s = slo[klass, 1]
-    room = float(worker.kv_blocks) * worker.block_size
+    """Load, and the predictions for the request at hand."""
     joining = worker.waiting + worker.inbound
-    extra = prompt + 0.5 * output
-    batch = min(worker.running + joining + (1 if stage else 0), worker.max_num_seqs)
-    row[W.running] = worker.running / worker.max_num_seqs
-    row[W.waiting] = _clip(joining / 32.0)
-    row[W.waiting_tokens] = _clip(worker.waiting_prefill_tokens / float(kind.max_num_batched_tokens))
-    row[W.outbound] = _clip(worker.outbound / 32.0)
-    row[W.kv_used] = worker.kv_used_blocks / float(worker.kv_blocks)
-    row[W.context] = _clip(worker.context_tokens / room)
+    row[W.running] = worker.running * scale.seqs
+    row[W.waiting] = _clip(joining * (1.0 / 32.0))
+    row[W.waiting_tokens] = _clip(worker.waiting_prefill_tokens * scale.budget)
+    row[W.outbound] = _clip(worker.outbound * (1.0 / 32.0))
+    row[W.kv_used] = worker.kv_used_blocks * scale.blocks
+    row[W.context] = _clip(worker.context_tokens * scale.room)
     if worker.decoding > 0:
         now = law.decode_time(laws, worker.type_index, worker.decoding, float(worker.context_tokens))
-        row[W.decode_now] = _clip(now / atgt_s)
+        row[W.decode_now] = _clip(now * scale.atgt)
+    batch = min(worker.running + joining + (1 if asked.stage else 0), worker.max_num_seqs)
     if batch > 0 and worker.role != PREFILL_ROLE:
-        context = worker.member_prompt_tokens + 0.5 * worker.member_predicted_tokens + extra
-        row[W.decode_after] = _clip(law.decode_time(laws, worker.type_index, batch, context) / atgt_s)
-    if stage == NEW and worker.role != DECODE_ROLE:
-        row[W.ttft_here] = _clip((waited_s + predicted_wait_s(worker, kind, laws, prompt, now_s)) / slo[klass, 0])
+        context = worker.member_prompt_tokens + asked.prompt + 0.5 * (worker.member_predicted_tokens + asked.output)
+        row[W.decode_after] = _clip(law.decode_time(laws, worker.type_index, batch, context) * scale.atgt)
+    if asked.stage == NEW and worker.role != DECODE_ROLE:
+        wait_s = predicted_wait_s(worker, kind, laws, asked.prompt, now_s)
+        row[W.ttft_here] = _clip((asked.waited_s + wait_s) * scale.ttft)
     row[W.slack] = _clip(least_slack(worker, slo, now_s, stall_s))
-    row[W.kv_peak] = _clip((worker.member_prompt_tokens + worker.member_predicted_tokens + prompt + output) / room)
-    row[W.prediction_error] = _clip(worker.prediction_error_tokens / 2048.0)
+    peak = worker.member_prompt_tokens + worker.member_predicted_tokens + asked.prompt + asked.output
+    row[W.kv_peak] = _clip(peak * scale.room)
+    row[W.prediction_error] = _clip(worker.prediction_error_tokens * (1.0 / 2048.0))
 
 
 @inlined
-def _encode_request(request: Array, slo: Array, now_s: float, out: Array) -> None:
+def _encode_request(request: Record, slo: Array, now_s: float, out: Array) -> None:
     out[R.present] = 1.0
     out[R.prompt] = _clip(request.prompt_tokens / 4096.0)
     out[R.log_prompt] = _clip(np.log2(max(float(request.prompt_tokens), 1.0)) / 16.0)
@@ -157,7 +190,7 @@ def _encode_request(request: Array, slo: Array, now_s: float, out: Array) -> Non
 
 
 @inlined
-def _encode_rates(state: Array, history: Array, slots: float, out: Array) -> None:
+def _encode_rates(state: Record, history: Array, slots: float, out: Array) -> None:
     """Arrivals, lengths and attainment over windows that end now or with the last heartbeat."""
     whole = min(state.beats, HISTORY_BEATS, _LONG)
     arrived = float(state.arrived - state.beat_arrived)
@@ -214,23 +247,36 @@ def _encode_cluster(
 
 
 @inlined
-def _count_worker(worker: Array, kind: Array, now_s: float, slots: float, first: int, out: Array) -> None:
-    """Add one worker to the cluster's counts and to those of its type, which begin at ``first``."""
-    share = 1.0 / kind.slots
+def _count_worker(worker: Record, now_s: float, seqs: float, blocks: float, first: int, out: Array) -> None:
+    """Add one worker to the sums of the cluster and of its type, which begin at ``first``; `_share` divides them."""
     status = worker.status
     if status == READY:
-        out[C.ready] += 1.0 / slots
-        out[first + T.serving] += share
-        out[first + T.load] += (worker.running + worker.waiting + worker.inbound) / float(worker.max_num_seqs)
-        out[first + T.kv_used] += worker.kv_used_blocks / float(worker.kv_blocks)
+        out[C.ready] += 1.0
+        out[first + T.serving] += 1.0
+        out[first + T.load] += (worker.running + worker.waiting + worker.inbound) * seqs
+        out[first + T.kv_used] += worker.kv_used_blocks * blocks
     elif status == DRAINING:
-        out[C.draining] += 1.0 / slots
-        out[first + T.leaving] += share
+        out[C.draining] += 1.0
+        out[first + T.leaving] += 1.0
     else:
-        out[C.starting if status == STARTING else C.failed] += 1.0 / slots
-        out[first + T.coming] += share
+        out[C.starting if status == STARTING else C.failed] += 1.0
+        out[first + T.coming] += 1.0
         soon = _clip((worker.ready_s - now_s) / 60.0)
         out[C.ready_in] = soon if out[C.ready_in] == 0.0 else min(out[C.ready_in], soon)
+
+
+@inlined
+def _share(types: Array, slots: float, out: Array) -> None:
+    """Make shares and means of the sums over workers."""
+    for i in range(C.starting, C.failed + 1):
+        out[i] /= slots
+    for k in range(types.shape[0]):
+        first = _CLUSTER + k * _TYPE
+        serving = out[first + T.serving]
+        out[first + T.load] = _clip(_ratio(out[first + T.load], serving, 0.0))
+        out[first + T.kv_used] = _clip(_ratio(out[first + T.kv_used], serving, 0.0))
+        for i in range(first + T.serving, first + T.leaving + 1):
+            out[i] /= types[k].slots
 
 
 @compiled
@@ -253,75 +299,37 @@ def encode(
     if r != NONE:
         request = requests[r]
         klass, stage = request.klass, request.stage
-        prompt, output = float(request.prompt_tokens), float(request.predicted_tokens)
-        waited_s = now_s - request.arrival_s
+        prompt, output, waited_s = request.prompt_tokens, request.predicted_tokens, now_s - request.arrival_s
         _encode_request(request, slo, now_s, out_request)
+    asked = Asked(stage, prompt, output, waited_s)
     dearest = 0.0
     for k in range(types.shape[0]):
         dearest = max(dearest, types[k].price_per_s)
     for k in range(types.shape[0]):
         kind = types[k]
-        prefills = stage == NEW and kind.role != DECODE_ROLE
-        stall_s = law.prefill_time(laws, k, prompt, prompt * prompt) if prefills else 0.0
-        first = _CLUSTER + k * _TYPE
+        prefills = asked.stage == NEW and kind.role != DECODE_ROLE
+        stall_s = law.prefill_time(laws, k, asked.prompt, asked.prompt * asked.prompt) if prefills else 0.0
+        scale = _scales(kind, slo, klass)
+        index, price = (k + 1.0) / types.shape[0], _ratio(kind.price_per_s, dearest, 0.0)
         for w in range(kind.first_slot, kind.first_slot + kind.slots):
             worker = workers[w]
             row = out_workers[w]
             row[:] = 0.0
-            row[W.type] = (k + 1.0) / types.shape[0]
+            row[W.type] = index
             row[W.prefill_role] = 1.0 if kind.role == PREFILL_ROLE else 0.0
             row[W.decode_role] = 1.0 if kind.role == DECODE_ROLE else 0.0
-            row[W.gpus] = _clip(kind.gpus / 8.0)
-            row[W.price] = _ratio(kind.price_per_s, dearest, 0.0)
+            row[W.gpus] = _clip(kind.gpus * 0.125)
+            row[W.price] = price
             if worker.status == OFF:
                 continue
             row[worker.status - STARTING] = 1.0
-            _count_worker(worker, kind, now_s, slots, first, out_cluster)
+            _count_worker(worker, now_s, scale.seqs, scale.blocks, _CLUSTER + k * _TYPE, out_cluster)
             if worker.status == STARTING or worker.status == FAILED:
                 row[W.ready_in] = _clip((worker.ready_s - now_s) / 60.0)
                 continue
-            _encode_load(worker, kind, laws, slo, now_s, klass, prompt, output, waited_s, stage, stall_s, row)
+            _encode_load(worker, kind, laws, slo, now_s, scale, asked, stall_s, row)
             row[W.can_place] = 1.0 if r != NONE and can_place(workers, requests, w, r) else 0.0
-        serving = out_cluster[first + T.serving] * kind.slots
-        out_cluster[first + T.load] = _clip(_ratio(out_cluster[first + T.load], serving, 0.0))
-        out_cluster[first + T.kv_used] = _clip(_ratio(out_cluster[first + T.kv_used], serving, 0.0))
-
-
-@compiled
-def mask_placements(workers: Array, requests: Array, r: int, hold: bool, out: Array) -> None:
-    """Which slots may take request ``r``; with ``hold`` the entry behind the slots, HOLD, is always allowed."""
-    for w in range(workers.shape[0]):
-        out[w] = 1 if can_place(workers, requests, w, r) else 0
-    if hold:
-        out[workers.shape[0]] = 1
-
-
-@compiled
-def mask_changes(
-    workers: Array, cluster: Array, types: Array, changes: Array, max_gpus: float, first: int, out: Array
-) -> None:
-    """Which of the ``changes`` (rows of type and workers more or less) the limits allow in full, from ``first`` on."""
-    for c in range(changes.shape[0]):
-        kind = types[changes[c, 0]]
-        more = changes[c, 1]
-        wanted = running_or_coming(workers, types, changes[c, 0]) + more
-        draining = 0
-        for w in range(kind.first_slot, kind.first_slot + kind.slots):
-            draining += 1 if workers[w].status == DRAINING else 0
-        gpus = cluster[0].gpus + max(more - draining, 0) * kind.gpus
-        allowed = more == 0 or (kind.minimum <= wanted <= kind.maximum and (more < 0 or gpus <= max_gpus))
-        out[first + c] = 1 if allowed else 0
-
-
-@inlined
-def running_or_coming(workers: Array, types: Array, k: int) -> int:
-    """Workers of type ``k`` that a scale decision counts: READY, STARTING and FAILED."""
-    count = 0
-    for w in range(types[k].first_slot, types[k].first_slot + types[k].slots):
-        status = workers[w].status
-        if status == READY or status == STARTING or status == FAILED:  # noqa: SIM109
-            count += 1
-    return count
+    _share(types, slots, out_cluster)
 
 
 def blank(slots: int, types: int) -> dict[str, NDArray[np.float32]]:

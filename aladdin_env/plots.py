@@ -49,9 +49,8 @@ def draw_comparison(found: Comparison) -> Figure:
 
 
 def _title(found: Comparison) -> str:
-    scenario = found.scenario
     seeds = f"{len(found.seeds)} seeds" if len(found.seeds) > 1 else f"seed {found.seeds[0]}"
-    return f"{scenario.name}: {scenario.workload.mean_rate_rps:.3g} requests/s on average, {seeds}"
+    return f"{found.scenario.name}: {found.rate_rps:.3g} requests/s, {seeds}"
 
 
 # --- left ---
@@ -69,7 +68,7 @@ def _attainment_against_cost(axes: Axes, found: Comparison) -> None:
     for row, (x, y) in zip(rows, points, strict=True):
         _point(axes, row, x, y, top, found.target)
     axes.axhline(float(_nines(found.target, top)), color="#c8553d", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1.5)
-    lowest = min(y for _, y in points)
+    lowest = min([float(_nines(found.target, top)), *(y for _, y in points)])
     _attainment_ticks(axes, max(0.0, lowest - 0.12 * (top - lowest)), top)
     axes.margins(x=0.18)
     axes.set_xlabel("cost, on the workers each policy needs" if rows[0].is_search else "cost")
@@ -150,7 +149,8 @@ def _over_time(axes: Axes, found: Comparison) -> None:
     axes.set_ylabel("requests in the system" if fixed else "GPUs, those that start included")
     what = "Requests in the system" if fixed else "The fleet"
     axes.set_title(f"{what} over time, seed {found.seeds[0]}; grey: arrivals", fontsize=10, loc="left")
-    axes.legend(frameon=False, fontsize=8.5, loc="upper left", ncols=2)
+    if chosen:
+        axes.legend(frameon=False, fontsize=8.5, loc="upper left", ncols=2)
 
 
 def _in_hours(found: Comparison) -> bool:

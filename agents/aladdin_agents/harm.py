@@ -1,0 +1,94 @@
+"""What a placement would break where no worker satisfies every constraint (our reconstruction)."""
+
+from __future__ import annotations
+
+from aladdin_agents.predictions import (
+    first_token_after,
+    prefill_backlog,
+    rest_of_step,
+    steady_pace,
+    step_after,
+    tokens_under_way,
+)
+from aladdin_env.compiled import compiled, inlined
+from aladdin_env.simulator import laws as law
+from aladdin_env.simulator.predictor import expected_length
+from aladdin_env.simulator.state import CHUNKED, DECODE_ROLE, NONE, PREFILL_ROLE, Array
+
+# A request that would arrive late costs at least a whole promise; its lateness decides among late ones.
+_LATE = 1.0
+
+
+@inlined
+def chance_of_a_miss(late_s: float, gain_s: float, rest_tokens: float) -> float:
+    """Chance that a request ends before it has made up for being ``late_s`` behind its pace.
+
+    It gains ``gain_s`` per token, thus needs ``n = late / gain`` tokens; with ``rest_tokens`` still expected it ends
+    within them with a chance of about ``n / (n + rest)``.
+    """
+    if late_s <= 0.0:
+        return 0.0
+    if gain_s <= 0.0:
+        return 1.0
+    tokens = late_s / gain_s
+    return tokens / (tokens + rest_tokens)
+
+
+@compiled
+def broken_promises(
+    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, lengths: Array,
+    w: int, r: int,
+) -> float:  # fmt: skip
+    """Expected number of SLOs that placing ``r`` on ``w`` breaks: those of the running, of the waiting, and its own.
+
+    Of the running: the rise of :func:`chance_of_a_miss` through the prefill of ``r`` and the larger batch. Of the
+    waiting: 1 if the next deadline would be missed. Its own: TTFT late, and its pace as the share by which the steady
+    pace exceeds ATGT, times the requests that share it.
+    """
+    worker = workers[w]
+    kind = worker.type_index
+    now_s = cluster[0].now_s
+    klass = requests[r].klass
+    total = 0.0
+    if worker.role != DECODE_ROLE:
+        seconds, spare_s = first_token_after(workers, requests, types, laws, slo, w, r, now_s)
+        late_s = now_s + seconds + laws[kind, law.OVERHEAD] - requests[r].arrival_s - slo[klass, 0]
+        if late_s > 0.0:
+            total += _LATE + late_s
+        if spare_s < 0.0:
+            total += _LATE
+    if worker.role == PREFILL_ROLE:
+        return total
+    excess = steady_pace(workers, requests, cluster, types, laws, w, r) / slo[klass, 1] - 1.0
+    if excess > 0.0:
+        total += excess * (worker.running + worker.waiting + worker.inbound + 1)
+    after_s = step_after(workers, requests, laws, w, r)
+    before_s = law.decode_time(laws, kind, worker.decoding, float(worker.context_tokens))
+    own = 0 if worker.role == DECODE_ROLE else requests[r].prompt_tokens + requests[r].generated
+    stalled_s = prefill_backlog(workers, types, laws, w, own)
+    stalled_before_s = prefill_backlog(workers, types, laws, w, 0)
+    if types[kind].scheduler == CHUNKED:  # the steps of the prefill give tokens themselves
+        stalled_s = max(stalled_s, after_s)
+        stalled_before_s = max(stalled_before_s, before_s)
+    else:
+        stalled_s += after_s
+        stalled_before_s += before_s
+    boundary_s = now_s + rest_of_step(workers, w, now_s)
+    steps = worker.decode_steps + tokens_under_way(workers, w)
+    i = worker.run_head
+    while i != NONE:
+        request = requests[i]
+        target = slo[request.klass, 1]
+        if request.decoding:
+            generated = worker.decode_steps - request.joined_step
+            due_s = request.first_token_s - laws[kind, law.OVERHEAD] + target * (steps - request.joined_step)
+        else:
+            generated = int(request.generated)
+            due_s = boundary_s + target
+        expected = expected_length(lengths, request.prompt_tokens, request.predicted_tokens, generated)
+        rest = max(1.0, expected - generated)
+        gain_s = target - after_s
+        chance = chance_of_a_miss(boundary_s + stalled_s - due_s, gain_s, rest)
+        total += max(0.0, chance - chance_of_a_miss(boundary_s + stalled_before_s - due_s, gain_s, rest))
+        i = request.next
+    return float(total)

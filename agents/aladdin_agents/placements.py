@@ -1,0 +1,61 @@
+"""Placements by name: each function makes one for a scenario (entry-point group ``aladdin.policies``)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aladdin_agents import aladdin, baselines
+from aladdin_agents.tunable import TunableKernel, type_weights
+from aladdin_env.policy import Kernel
+from aladdin_env.scenario import Scenario
+
+
+def _weighted(kernel: Kernel, scenario: Scenario) -> TunableKernel:
+    weights = type_weights(scenario)
+    named = {f"weight_{kind.name}": float(x) for kind, x in zip(scenario.fleet.types, weights, strict=True)}
+    return TunableKernel.of(kernel, named)
+
+
+def make_random(scenario: Scenario) -> TunableKernel:
+    """Any candidate, all equally likely."""
+    return TunableKernel.of(baselines.random)
+
+
+def make_round_robin(scenario: Scenario) -> TunableKernel:
+    """The candidates in turn."""
+    return TunableKernel.of(baselines.round_robin, more=np.zeros(2))
+
+
+def make_least_request(scenario: Scenario) -> TunableKernel:
+    """Join the shortest queue."""
+    return _weighted(baselines.least_request, scenario)
+
+
+def make_power_of_two(scenario: Scenario) -> TunableKernel:
+    """The shorter queue of two random candidates."""
+    return _weighted(baselines.power_of_two, scenario)
+
+
+def make_least_tokens(scenario: Scenario) -> TunableKernel:
+    """Fewest outstanding tokens."""
+    return _weighted(baselines.least_tokens, scenario)
+
+
+def make_least_kv(scenario: Scenario) -> TunableKernel:
+    """Lowest KV use."""
+    return TunableKernel.of(baselines.least_kv)
+
+
+def make_lmetric(scenario: Scenario) -> TunableKernel:
+    """LMetric: prefill tokens times batch size."""
+    return _weighted(baselines.lmetric, scenario)
+
+
+def make_least_headroom(scenario: Scenario) -> TunableKernel:
+    """Best fit by predicted latency."""
+    return TunableKernel.of(baselines.least_headroom)
+
+
+def make_aladdin(scenario: Scenario) -> TunableKernel:
+    """The paper's best fit over four constraints."""
+    return aladdin.make(scenario)

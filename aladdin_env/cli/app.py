@@ -1,0 +1,65 @@
+"""The commands put together, and what every command does with a mistake or Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from aladdin_env.cli.bench import bench
+from aladdin_env.cli.compare import compare
+from aladdin_env.cli.listings import policies, scenarios
+from aladdin_env.cli.plan import plan
+from aladdin_env.cli.simulate import simulate
+from aladdin_env.errors import InputError
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+class OneLineErrors(TyperGroup):
+    """A group whose commands answer a user's mistake, or Ctrl-C, with one line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            _leave(str(error), USER_ERROR)
+        except KeyboardInterrupt:
+            _leave("interrupted", INTERRUPTED)
+        except typer.TyperException as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                raise
+            tell = getattr(error, "format_message", None)
+            message = tell() if callable(tell) else str(error)
+            _leave(" ".join(message.split()), getattr(error, "exit_code", USER_ERROR))
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    sys.stdout.flush()
+    print(f"aladdin: {message}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+app = typer.Typer(
+    name="aladdin",
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Place LLM requests, size and scale their workers: simulate, compare, plan.",
+    epilog="Exit codes: 0 done; 1 done, and the answer is no (no fleet holds the SLO); 2 a mistake in what was given; "
+    "130 interrupted.",
+)
+app.command()(compare)
+app.command()(simulate)
+app.command()(plan)
+app.command()(bench)
+app.add_typer(scenarios, name="scenarios")
+app.command()(policies)
+
+
+def main() -> None:
+    """The script ``aladdin``."""
+    app(prog_name="aladdin")

@@ -1,0 +1,198 @@
+"""Units of work on one scenario, in this process or in several; the results are the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import active_children, get_context
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from aladdin_env.compare.contenders import Contender
+from aladdin_env.scenario import Scenario
+
+Unit = TypeVar("Unit")
+Outcome = TypeVar("Outcome")
+#: Told how many units are done (a fraction of the current one included).
+Progress = Callable[[float], None]
+
+_KEPT_REQUESTS = 4_000_000  # of drawn episodes, about 25 bytes each
+_WORTH_A_POOL_S = 6.0  # starting processes and loading compiled code takes about 2 s
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a simulation left behind.
+
+    Attributes:
+        summary: The measures, see :func:`aladdin_env.metrics.summarise`.
+        fleet: The fleet over time where it was asked for.
+    """
+
+    summary: dict[str, float]
+    fleet: pd.DataFrame | None = None
+
+
+class Lab:
+    """Simulations of one scenario. Every policy meets the same drawn episodes (common random numbers)."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        """Draw nothing yet."""
+        self.scenario = scenario
+        self._simulators: OrderedDict[tuple[int, tuple[int, ...] | None], Any] = OrderedDict()
+
+    def run(
+        self,
+        contender: Contender,
+        seed: int,
+        counts: tuple[int, ...] | None = None,
+        *,
+        keep_fleet: bool = False,
+        progress: Progress | None = None,
+    ) -> Run:
+        """Simulate; ``counts`` fixes the workers of each type."""
+        simulator = self._simulator(seed, counts)
+        result = simulator.run(contender.make(simulator.scenario), progress=progress)
+        return Run(result.summary, result.fleet if keep_fleet else None)
+
+    def _simulator(self, seed: int, counts: tuple[int, ...] | None) -> Any:
+        from aladdin_env.simulator.run import Simulator  # compiles on import
+
+        key = (seed, counts)
+        if key not in self._simulators:
+            scenario = self.scenario if counts is None else self.scenario.with_workers(counts)
+            self._simulators[key] = Simulator(scenario, seed)
+        self._simulators.move_to_end(key)
+        while len(self._simulators) > 1 and self._held() > _KEPT_REQUESTS:
+            self._simulators.popitem(last=False)
+        return self._simulators[key]
+
+    def _held(self) -> int:
+        return sum(len(simulator.draws.trace) for simulator in self._simulators.values())
+
+
+Work = Callable[[Lab, Unit, Progress], Outcome]
+
+
+class Crew(Generic[Unit, Outcome]):
+    """Does ``work`` for many units.
+
+    Args:
+        scenario: What the lab of every process simulates.
+        work: A function of a module, so that other processes find it.
+        jobs: Processes; None uses several where that pays, 1 only this one.
+        progress: Told how far the whole is.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        work: Work[Unit, Outcome],
+        *,
+        jobs: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._scenario = scenario
+        self._work = work
+        self._jobs = jobs
+        self._progress: Progress = progress or (lambda done: None)
+
+    def do(self, units: Sequence[Unit]) -> list[Outcome]:
+        """The outcomes, in the order of ``units``."""
+        done: list[Outcome] = []
+        if self._jobs is None or self._jobs == 1:
+            done = self._do_here(units)
+        rest = units[len(done) :]
+        return done + (self._do_elsewhere(rest, len(done)) if rest else [])
+
+    def _do_here(self, units: Sequence[Unit]) -> list[Outcome]:
+        """All units, or with ``jobs`` open those up to the point where other processes are worth their start."""
+        lab = Lab(self._scenario)
+        done: list[Outcome] = []
+        for i, unit in enumerate(units):
+            start_s = time.perf_counter()
+            done.append(self._work(lab, unit, lambda part, i=i: self._progress(i + part)))  # type: ignore[misc]
+            self._progress(i + 1)
+            left_s = (time.perf_counter() - start_s) * (len(units) - i - 1)
+            # the first unit also loads, or makes, the compiled code
+            if self._jobs is None and i > 0 and left_s > _WORTH_A_POOL_S and usable_cpus() > 1:
+                break
+        return done
+
+    def _do_elsewhere(self, units: Sequence[Unit], done: int) -> list[Outcome]:
+        jobs = min(self._jobs or usable_cpus(), len(units))
+        with _processes(jobs, self._scenario) as pool:
+            with _interrupts_ignored():  # a child that is still starting would answer Ctrl-C with a traceback
+                futures = [pool.submit(_do_unit, self._work, unit) for unit in units]
+            self._watch(futures, done)
+        return [future.result() for future in futures]
+
+    def _watch(self, futures: Sequence[Future[Outcome]], done: int) -> None:
+        waiting = set(futures)
+        while waiting:
+            ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in ended:
+                future.result()  # raises what the unit raised
+            self._progress(done + len(futures) - len(waiting))
+
+
+_lab: Lab | None = None  # of a child process
+
+
+def _start_child(scenario: Scenario) -> None:
+    global _lab
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
+    _lab = Lab(scenario)
+
+
+def _do_unit(work: Work[Unit, Outcome], unit: Unit) -> Outcome:
+    assert _lab is not None
+    return work(_lab, unit, lambda done: None)
+
+
+@contextmanager
+def _processes(jobs: int, scenario: Scenario) -> Iterator[ProcessPoolExecutor]:
+    """A pool of fresh processes that ends at once when something goes wrong."""
+    before = set(active_children())
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start_child, initargs=(scenario,))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in set(active_children()) - before:
+            child.terminate()
+        raise
+    pool.shutdown()
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Children started within ignore Ctrl-C from their first instant."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def mean_of(runs: Sequence[Run], measure: str) -> float:
+    """Mean of a measure over runs."""
+    return float(np.mean([run.summary[measure] for run in runs]))

@@ -1,0 +1,135 @@
+"""The action space: what each number means, and a Discrete space that samples allowed actions only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from aladdin_env.features import CLUSTER_FEATURES, LIMIT, REQUEST_FEATURES, TYPE_FEATURES, WORKER_FEATURES
+from aladdin_env.scenario import Scenario
+
+Mask = NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the agent decides; what it does not is left to a policy inside, or fixed.
+
+    Attributes:
+        places: It chooses a worker for each request.
+        scales: It changes the fleet at each heartbeat.
+        holds: With ``places``: it may also leave a request in the router's queue (HOLD).
+        max_change: With ``scales``: most workers of one type to start or stop at a heartbeat.
+    """
+
+    places: bool
+    scales: bool
+    holds: bool = False
+    max_change: int = 2
+
+
+@dataclass(frozen=True)
+class Actions:
+    """The numbering of actions: slots, HOLD, then changes of the fleet; only the parts that the task has.
+
+    Attributes:
+        slots: Worker slots; 0 where the task places nothing.
+        holds: Whether HOLD follows the slots.
+        changes: (n, 2) worker type and workers more or less, the first row "no change"; n = 0 where nothing is scaled.
+        type_names: For messages.
+    """
+
+    slots: int
+    holds: bool
+    changes: NDArray[np.int64]
+    type_names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, task: Task, scenario: Scenario) -> Actions:
+        """The actions of ``task`` on the fleet of ``scenario``."""
+        steps = [d for d in range(-task.max_change, task.max_change + 1) if d != 0]
+        names = tuple(kind.name for kind in scenario.fleet.types)
+        rows = [(0, 0)] + [(k, d) for k in range(len(names)) for d in steps] if task.scales else []
+        changes = np.array(rows, dtype=np.int64).reshape(-1, 2)
+        return cls(scenario.fleet.slots if task.places else 0, task.places and task.holds, changes, names)
+
+    @property
+    def size(self) -> int:
+        """Number of actions."""
+        return self.slots + int(self.holds) + len(self.changes)
+
+    def name(self, action: int) -> str:
+        """What ``action`` does, in words."""
+        if not 0 <= action < self.size:
+            return "no such action"
+        if action < self.slots:
+            return f"place on slot {action}"
+        if self.holds and action == self.slots:
+            return "hold"
+        kind, more = self.changes[action - self.slots - int(self.holds)]
+        return f"{more:+d} {self.type_names[kind]}" if more else "no change"
+
+
+class MaskedDiscrete(spaces.Discrete):
+    """``Discrete(n)`` whose ``sample()`` without a mask draws among the actions allowed at this moment.
+
+    So the usual random loop of Gymnasium never names a forbidden action. A copy or a pickle of it is a plain
+    ``Discrete(n)``.
+    """
+
+    def __init__(self, mask: Mask) -> None:
+        """Sample by ``mask`` (n,), which the environment keeps up to date."""
+        super().__init__(len(mask))
+        self._allowed = mask
+
+    def sample(self, mask: Any = None, probability: Any = None) -> np.int64:
+        """An action allowed now, or by ``mask`` or ``probability`` where one is given."""
+        if mask is None and probability is None:
+            mask = self._allowed
+        return np.int64(super().sample(mask, probability))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return spaces.Discrete, (int(self.n),)
+
+
+class MaskedMultiDiscrete(spaces.MultiDiscrete):
+    """The batched :class:`MaskedDiscrete` of a vector environment; copies and pickles as a plain ``MultiDiscrete``."""
+
+    def __init__(self, masks: Mask) -> None:
+        """Sample by ``masks`` (environments, n), which the environment keeps up to date."""
+        super().__init__(np.full(masks.shape[0], masks.shape[1]))
+        self._allowed = masks
+
+    def sample(self, mask: Any = None, probability: Any = None) -> NDArray[np.int64]:
+        """Actions allowed now, or by ``mask`` or ``probability`` where one is given."""
+        if mask is not None or probability is not None:
+            return super().sample(mask, probability)
+        drawn: NDArray[np.int64] = np.argmax(self.np_random.random(self._allowed.shape) * self._allowed, axis=1)
+        return drawn
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return spaces.MultiDiscrete, (self.nvec,)
+
+
+def observation_sizes(scenario: Scenario) -> dict[str, int]:
+    """Length of each flat array of an observation but the mask."""
+    types, slots = len(scenario.fleet.types), scenario.fleet.slots
+    return {
+        "workers": slots * len(WORKER_FEATURES),
+        "request": len(REQUEST_FEATURES),
+        "cluster": len(CLUSTER_FEATURES) + len(TYPE_FEATURES) * types,
+    }
+
+
+def observation_space(scenario: Scenario, actions: Actions) -> spaces.Space[dict[str, NDArray[Any]]]:
+    """The space of one environment; ``workers`` is the table (slots x features) row after row."""
+    boxes: dict[str, spaces.Space[Any]] = {
+        name: spaces.Box(-LIMIT, LIMIT, (size,), np.float32) for name, size in observation_sizes(scenario).items()
+    }
+    return cast(
+        "spaces.Space[dict[str, NDArray[Any]]]", spaces.Dict(boxes | {"mask": spaces.MultiBinary(actions.size)})
+    )
