@@ -108,9 +108,12 @@ def _outside(box: Box, frame: Box) -> float:
 
 
 def _write(axes: Axes, point: tuple[float, float], pixel: tuple[float, ...], box: Box, label: str, colour: str) -> None:
+    from matplotlib.patheffects import withStroke  # matplotlib takes a second
+
     inverse = axes.transData.inverted()
     x, y = inverse.transform((box[0], (box[1] + box[3]) / 2))
-    axes.text(x, y, label, fontsize=8, color=colour, va="center", ha="left", zorder=4)
+    halo = [withStroke(linewidth=2.5, foreground="white")]
+    axes.text(x, y, label, fontsize=8, color=colour, va="center", ha="left", zorder=4, path_effects=halo)
     near = (min(max(pixel[0], box[0]), box[2]), min(max(pixel[1], box[1]), box[3]))
     if math.dist(near, pixel) > 18:
         end = inverse.transform(near)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,7 +63,12 @@ def _nines(share: float | NDArray[np.float64], top: float) -> Any:
 
 
 def _attainment_against_cost(axes: Axes, found: Comparison) -> None:
-    rows = found.rows
+    rows = [row for row in found.rows if not row.is_search or row.workers is not None]
+    if not rows:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, f"no fleet holds {found.target:.4g}", ha="center", transform=axes.transAxes)
+        return
+    _name_the_missing(axes, [row.policy for row in found.rows if row not in rows])
     top = _top(rows, found.target)
     points = [(row["cost"].mean, float(_nines(row["slo_attainment"].mean, top))) for row in rows]
     for row, (x, y) in zip(rows, points, strict=True):
@@ -71,6 +77,7 @@ def _attainment_against_cost(axes: Axes, found: Comparison) -> None:
     lowest = min([float(_nines(found.target, top)), *(y for _, y in points)])
     _attainment_ticks(axes, max(0.0, lowest - 0.12 * (top - lowest)), top)
     axes.margins(x=0.18)
+    axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
     axes.set_xlabel("cost, on the workers each policy needs" if rows[0].is_search else "cost")
     axes.set_ylabel("requests within their SLO")
     axes.set_title("SLO attainment against cost", fontsize=10, loc="left")
@@ -81,10 +88,17 @@ def _attainment_against_cost(axes: Axes, found: Comparison) -> None:
     place_labels(axes, points, labels, colours)
 
 
+def _name_the_missing(axes: Axes, names: Sequence[str]) -> None:
+    """Policies of a search that no fleet satisfies have no place in the picture."""
+    if names:
+        text = "no fleet holds the target with " + ", ".join(names)
+        axes.text(0.01, 0.01, fill(text, 80), transform=axes.transAxes, fontsize=8, color=_MISSED, va="bottom")
+
+
 def _label(row: Row) -> str:
     if not row.is_search:
         return row.policy
-    return f"{row.policy} ({'more' if row.workers is None else row.gpus} GPUs)"
+    return f"{row.policy} ({row.gpus} GPUs)"
 
 
 def _colour(row: Row, target: float) -> str:
@@ -100,7 +114,7 @@ def _point(axes: Axes, row: Row, x: float, y: float, top: float, target: float) 
         low, high = float(_nines(share.low, top)), float(_nines(share.high, top))
         axes.errorbar(
             x, y, xerr=[[x - cost.low], [cost.high - x]], yerr=[[y - low], [high - y]], color=colour, linewidth=0.9,
-            alpha=0.6, zorder=2,
+            alpha=0.6, zorder=5,
         )  # fmt: skip
     size = 70 if row.is_reference else 34
     axes.scatter([x], [y], s=size, color=colour, marker="D" if row.is_reference else "o", zorder=3)
@@ -145,6 +159,7 @@ def _over_time(axes: Axes, found: Comparison) -> None:
     axes.set_ylim(bottom=0)
     axes.set_ylim(top=axes.get_ylim()[1] * 1.22)  # room for the legend
     axes.set_xlim(left=0)
+    axes.locator_params(axis="y", integer=True)
     axes.set_xlabel("hours" if hours else "minutes")
     axes.set_ylabel("requests in the system" if fixed else "GPUs, those that start included")
     what = "Requests in the system" if fixed else "The fleet"

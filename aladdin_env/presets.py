@@ -126,6 +126,18 @@ def _diurnal() -> Scenario:
     )
 
 
+def _short_day() -> Scenario:
+    return _scenario(
+        "short-day",
+        "A day's rise and fall in two hours, to see a fleet follow its load in a few seconds of simulation.",
+        Diurnal(45.0, "azure-code-weekday", noise_sd=0.05, period_s=7200.0),
+        "sharegpt",
+        _worker("a100", "llama-3.1-8b-a100-tp1", A100, 8),
+        SLO(ttft_s=1.0, atgt_s=0.025),
+        7200.0,
+    )
+
+
 def _flood() -> Scenario:
     return _scenario(
         "flood",
@@ -216,6 +228,7 @@ PRESETS: dict[str, Callable[[], Scenario]] = {
     "azure-conv": _azure_conv,
     "azure-code": _azure_code,
     "diurnal": _diurnal,
+    "short-day": _short_day,
     "flood": _flood,
     "mixed-fleet": _mixed_fleet,
     "split-phase": _split_phase,

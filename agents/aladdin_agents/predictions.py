@@ -197,7 +197,7 @@ def first_token_after(
     """Seconds until ``r`` would have its first token on ``w``, by the engine's clock, and what the queue has to spare.
 
     The second number is the least time, in seconds, that a request waiting on ``w`` whose first token ``r`` would delay
-    has left then; requests that are late in any case do not count; infinity where there is none.
+    has left then; requests that would be late with nobody behind them do not count; infinity where there is none.
     """
     if workers[w].role == DECODE_ROLE:
         return rest_of_step(workers, w, now_s), np.inf

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aladdin_agents.pools import RecentLengths, pool_of, within_gpus
 from aladdin_agents.sizing import Capacity, LengthStatistics, Safety, capacity, workers_for
@@ -23,6 +24,8 @@ class ScalerSettings:
     Attributes:
         rate_window_s: The arrival rate is taken over this time, and its trend over three times as long.
         sigmas: Margin on the rate, in standard deviations of a Poisson count over the window.
+        jump_sigmas: A jump within the window is followed at once beyond so many standard deviations; 0: never.
+        drain_s: Time in which a queue is to be worked off.
         down_s: Fewer workers only after all heartbeats of this time agreed.
         down_margin: Fewer workers only if they would also do for a load higher by this share.
         length_window_s: Length statistics are those of what finished in this time.
@@ -35,6 +38,8 @@ class ScalerSettings:
 
     rate_window_s: float = 60.0
     sigmas: float = 1.0
+    jump_sigmas: float = 2.5
+    drain_s: float = 20.0
     down_s: float = 120.0
     down_margin: float = 0.05
     length_window_s: float = 900.0
@@ -97,8 +102,9 @@ class AladdinScaler:
         rate = float(recent.mean()) / beat_s
         sigma = math.sqrt(max(rate, 1.0 / beat_s) / (len(recent) * beat_s))
         ahead_s = max(kind.cold_start.mean_s for kind in self._scenario.fleet.types) + beat_s
-        backlog = float(view.cluster["held"]) / max(ahead_s, chosen.rate_window_s)
-        return max(rate, rate + _trend(arrivals / beat_s, beat_s) * ahead_s) + chosen.sigmas * sigma + backlog
+        ahead = rate + max(0.0, _trend(arrivals / beat_s, beat_s)) * ahead_s + chosen.sigmas * sigma
+        queued = float(view.cluster["held"] + view.workers["waiting"].sum())
+        return max(ahead, _jump(recent / beat_s, beat_s, chosen.jump_sigmas)) + queued / chosen.drain_s
 
     def _tune(self, view: ClusterView) -> None:
         """Move rho by the attainment of the last window: down quickly, up slowly."""
@@ -139,7 +145,16 @@ def _cost(price_per_s: float, each: Capacity) -> float:
     return price_per_s / each.rate_rps if each.rate_rps > 0 else math.inf
 
 
-def _trend(rates: np.ndarray[tuple[int], np.dtype[np.float64]], beat_s: float) -> float:
+def _jump(rates: NDArray[np.float64], beat_s: float, sigmas: float) -> float:
+    """The highest rate that any stretch of the last heartbeats shows beyond ``sigmas`` of its own Poisson noise."""
+    if sigmas <= 0:
+        return 0.0
+    beats = np.arange(1, len(rates) + 1)
+    means = np.cumsum(rates[::-1]) / beats
+    return float((means - sigmas * np.sqrt(np.maximum(means, 1.0 / beat_s) / (beats * beat_s))).max())
+
+
+def _trend(rates: NDArray[np.float64], beat_s: float) -> float:
     """Slope of the rate in requests per second per second, 0 where it is within its own noise."""
     n = len(rates)
     if n < 4:

@@ -8,26 +8,28 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from aladdin_agents.pools import Pool, pool_of, within_gpus
+from aladdin_agents.pools import Pool, RecentLengths, pool_of, within_gpus
 from aladdin_agents.sizing import LengthStatistics, Safety, capacity
 from aladdin_agents.tunable import Settings
 from aladdin_env.errors import InputError, suggest
 from aladdin_env.scenario import Scenario, WorkerType
 from aladdin_env.view import ClusterView
 
-# A conversation as in the public traces: what an operator without statistics of his own would set targets for.
+# How many requests fill a worker is learnt from what finishes, as by an operator who load-tests his own workload; it
+# makes these rivals stronger than fixed targets would. At first: conversations as in the public traces.
+_LENGTH_WINDOW_S, _LEAST_FINISHED = 900.0, 100
 _REFERENCE = LengthStatistics.of([128, 256, 512, 1024], [64, 128, 256, 512])
 METRICS = ("running", "kv")
 
 
-def full_batch(scenario: Scenario, kind: WorkerType) -> float:
-    """Requests that fill a worker of this type within the SLO, for reference lengths; at least 1.
+def full_batch(scenario: Scenario, kind: WorkerType, lengths: LengthStatistics) -> float:
+    """Requests of these lengths that fill a worker of this type within the SLO; at least 1.
 
     A prefill worker is full when its queue takes a quarter of TTFT.
     """
     if kind.role == "prefill":
-        return max(1.0, 0.25 * scenario.slo.ttft_s / kind.latency.prefill_s(_REFERENCE.prompt))
-    return float(max(1, capacity(kind, scenario.slo, _REFERENCE, Safety(theta=1.0, gamma=0.9)).batch))
+        return max(1.0, 0.25 * scenario.slo.ttft_s / kind.latency.prefill_s(lengths.prompt))
+    return float(max(1, capacity(kind, scenario.slo, lengths, Safety(theta=1.0, gamma=0.9)).batch))
 
 
 class PerPool(ABC):
@@ -41,11 +43,15 @@ class PerPool(ABC):
     def reset(self, scenario: Scenario) -> None:
         """Forget the past; called at the start of an episode."""
         self._scenario = scenario
-        self._full = [full_batch(scenario, kind) for kind in scenario.fleet.types]
+        self._lengths = RecentLengths(_LENGTH_WINDOW_S, _LEAST_FINISHED)
+        self._full = [full_batch(scenario, kind, _REFERENCE) for kind in scenario.fleet.types]
         self._forget(len(scenario.fleet.types))
 
     def scale(self, view: ClusterView) -> Sequence[int] | None:
         """Wanted workers per type."""
+        lengths = self._lengths.update(view)
+        if lengths is not None:
+            self._full = [full_batch(self._scenario, kind, lengths) for kind in self._scenario.fleet.types]
         pools = [pool_of(view, i) for i in range(len(self._scenario.fleet.types))]
         wanted = [self.wanted(view, i, pool) for i, pool in enumerate(pools)]
         return within_gpus(self._scenario, wanted, list(range(len(wanted))))

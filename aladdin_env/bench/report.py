@@ -88,7 +88,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("aladdin_decision_us_16", "us", "median of one placement by Aladdin, view brought up to date, 16 workers",
            _decision(16)),
     Figure("aladdin_decision_us_256", "us", "the same with 256 workers", _decision(256)),
-    Figure("bytes_per_request", "bytes", "all arrays of a simulation over its requests; resident: growth of peak RSS",
+    Figure("bytes_per_request", "bytes", "all arrays of a simulation over its requests",
            _memory),
     Figure("vec_env_steps_per_s", "steps/s", "native vector environment, all environments counted",
            _envs("vec_env_steps_per_s")),
@@ -102,6 +102,15 @@ RATIOS = {
     "chunked_over_prefill_first": ("sim_chunked_rps_16", "sim_rps_16"),
     "aladdin_over_least_request": ("aladdin_sim_rps_16", "sim_rps_16"),
     "decision_256_over_16": ("aladdin_decision_us_256", "aladdin_decision_us_16"),
+}
+
+#: What the further values are.
+DERIVED = {name: " / ".join(pair) for name, pair in RATIOS.items()} | {
+    "aladdin_extra_us_16": "us; 1 / aladdin_sim_rps_16 - 1 / sim_rps_16: cross-check of aladdin_decision_us_16",
+    "resident_bytes_per_request": "bytes; growth of a fresh process's peak resident memory per further request",
+    "day_draw_s": "s; of it drawing the requests",
+    "day_run_s": "s; of it everything after drawing: load, run, heartbeats, summary",
+    "day_requests": "requests of that day",
 }
 
 
@@ -130,8 +139,16 @@ def run_bench(only: Iterable[str] | None = None, progress: Callable[[float], Non
         values |= value if isinstance(value, dict) else {figure.name: value}
         if progress:
             progress(done)
-    return values | {
+    return values | _derived(values)
+
+
+def _derived(values: dict[str, float]) -> dict[str, float]:
+    """Ratios, and a cross-check of the decision time: what a request costs more under Aladdin than least_request."""
+    found = {
         name: values[over] / values[under]
         for name, (over, under) in RATIOS.items()
         if over in values and under in values
     }
+    if {"aladdin_sim_rps_16", "sim_rps_16"} <= set(values):
+        found["aladdin_extra_us_16"] = 1e6 / values["aladdin_sim_rps_16"] - 1e6 / values["sim_rps_16"]
+    return found

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from aladdin_env.errors import InputError
 from aladdin_env.policy import Kernel, make_policy
-from aladdin_env.presets import load_scenario
-from aladdin_env.scenario import Fleet, Scenario
+from aladdin_env.scenario import SLO, Fleet, Scenario, WorkerType
 from aladdin_env.simulator.core import DONE, advance
 from aladdin_env.simulator.setup import Draws, draw, load, one, shape_of, write_static
 from aladdin_env.simulator.state import World, allocate
@@ -20,22 +19,21 @@ from aladdin_traces import Poisson, Workload
 
 RATE_PER_WORKER_RPS = 5.0
 REQUESTS = 200_000
-PRESET = "sharegpt-poisson"
+PROFILE = "llama-3.1-8b-a100-tp1"
 
 
 def bench_scenario(workers: int, scheduler: str, requests: int = REQUESTS) -> Scenario:
-    """A fixed fleet under ShareGPT lengths: the worker type of the preset ``sharegpt-poisson``.
+    """A fixed fleet of Llama-3.1-8B on A100 under ShareGPT lengths, busy but within its SLO for 99.9 % of the requests.
 
     Poisson arrivals of 5 requests/s per worker, for as long as brings about ``requests`` of them.
     """
-    base = load_scenario(PRESET)
     rate = RATE_PER_WORKER_RPS * workers
-    kind = replace(base.fleet.types[0], initial=workers, minimum=workers, maximum=workers, scheduler=scheduler)
-    return replace(
-        base,
+    kind = WorkerType("a100", PROFILE, initial=workers, minimum=workers, maximum=workers, scheduler=scheduler)
+    return Scenario(
         name=f"bench-{workers}-{scheduler}",
         workload=Workload.generated(Poisson(rate), "sharegpt"),
         fleet=Fleet((kind,)),
+        slo=SLO(ttft_s=1.0, atgt_s=0.025),
         horizon_s=requests / rate,
     )
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from aladdin_env.bench import FIGURES, run_bench
-from aladdin_env.bench.report import RATIOS
+from aladdin_env.bench.report import DERIVED
 from aladdin_env.cli import options as opt
 from aladdin_env.cli.output import (
     check_writable,
@@ -43,6 +43,6 @@ def bench(
     told_of = {figure.name: (figure.unit, figure.what) for figure in FIGURES}
     rows = {}
     for name, value in found.items():
-        unit, what = told_of.get(name, ("", " / ".join(RATIOS[name]) if name in RATIOS else ""))
+        unit, what = told_of.get(name, ("", DERIVED.get(name, "")))
         rows[name] = (f"{value:,.3g}" if value < 1000 else f"{value:,.0f}", f"{unit}; {what}".strip("; "))
     stdout().print(pairs_table(f"{platform.machine()}, Python {platform.python_version()}", rows))

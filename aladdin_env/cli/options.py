@@ -15,7 +15,7 @@ from aladdin_env.policy import placement_names, scaler_names
 from aladdin_env.scenario import SLO, Fleet, Scenario, WorkerType
 from aladdin_traces import Workload
 
-DEFAULT_SCENARIO = "azure-conv"
+DEFAULT_SCENARIO = "short-day"
 _PRICES = {"A100": presets.A100, "H100": presets.H100, "H200": presets.H200}
 
 

@@ -6,6 +6,7 @@ import inspect
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from aladdin_env.compare.contenders import settings_of_part
 from aladdin_env.errors import InputError
 from aladdin_env.scenario import Scenario
 
@@ -27,6 +28,5 @@ def _describe(point: EntryPoint, scenario: Scenario) -> dict[str, Any]:
         made = factory(scenario)
     except (InputError, ImportError) as error:
         return {"description": f"not usable here: {error}", "settings": {}}
-    tell = getattr(made, "settings", None)
     text = getattr(made, "description", None) or inspect.getdoc(factory) or inspect.getdoc(type(made)) or ""
-    return {"description": text.strip().split("\n")[0], "settings": dict(tell()) if callable(tell) else {}}
+    return {"description": text.strip().split("\n")[0], "settings": settings_of_part(made)}

@@ -53,10 +53,16 @@ def settings_of(policy: Combined) -> dict[str, dict[str, Any]]:
     """Settings of both parts by their names, as they tell them (``settings() -> dict``)."""
     found: dict[str, dict[str, Any]] = {}
     for kind, part in (("placement", policy.placement), ("scaler", policy.scaler)):
-        tell = getattr(part, "settings", None)
-        if callable(tell) and (told := dict(tell())):
+        if told := settings_of_part(part):
             found[f"{kind} {part.name}"] = told
     return found
+
+
+def settings_of_part(part: Any) -> dict[str, Any]:
+    """Settings that a placement or scaler tells, without its own name."""
+    tell = getattr(part, "settings", None)
+    told = dict(tell()) if callable(tell) else {}
+    return {key: value for key, value in told.items() if value != part.name}
 
 
 def contenders(scenario: Scenario, specs: Sequence[str | PolicyMaker]) -> list[Contender]:

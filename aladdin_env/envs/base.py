@@ -37,7 +37,8 @@ class ClusterEnv(gym.Env[Observation, np.int64], EzPickle):
         self.engine = Engine(setup)
         self.scenario = self.engine.scenario
         self.observation_space = observation_space(self.scenario, self.engine.actions)
-        self.action_space = MaskedDiscrete(self.engine.out.mask[0])
+        self._actions = MaskedDiscrete(self.engine.out.mask[0])
+        self.action_space = self._actions
         # Without a display a window cannot be had: whoever goes through the modes of this instance is not sent there.
         modes = [mode for mode in RENDER_MODES if mode != "human" or rendering.has_display()]
         self.metadata = {**type(self).metadata, "render_modes": modes}  # type: ignore[misc]
@@ -56,6 +57,7 @@ class ClusterEnv(gym.Env[Observation, np.int64], EzPickle):
         """
         super().reset(seed=seed)
         self.engine.begin([0], [self.np_random], (options or {}).get("draws"))
+        self._actions.begin()
         self._last_action = None
         if self.render_mode == "human":
             self.render()

@@ -166,6 +166,7 @@ class Engine:
         for e, rng in zip(environments, rngs, strict=True):
             self._load(e, rng, draws)
         self._run(np.zeros(self.environments, dtype=np.int64))
+        self.out.booked[list(environments)] = 0.0  # what there was before the first decision counts to its reward
         for e in environments:
             if self.over(e):
                 self.out.todo[:] = SKIP

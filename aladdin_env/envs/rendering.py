@@ -228,10 +228,13 @@ class Window:
         """Show ``picture`` at once."""
         if self._image is None:
             self._image = self._axes.imshow(picture, aspect="auto")
-            self._figure.show()
+            self._raise()
         self._image.set_data(picture)
         self._figure.canvas.draw_idle()
         self._figure.canvas.flush_events()
+
+    def _raise(self) -> None:
+        self._figure.show()
 
     def close(self) -> None:
         """Close it."""

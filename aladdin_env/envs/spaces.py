@@ -77,20 +77,39 @@ class Actions:
 class MaskedDiscrete(spaces.Discrete):
     """``Discrete(n)`` whose ``sample()`` without a mask draws among the actions allowed at this moment.
 
-    So the usual random loop of Gymnasium never names a forbidden action. A copy or a pickle of it is a plain
-    ``Discrete(n)``.
+    So the usual random loop of Gymnasium never names a forbidden action. The first sample after ``seed()`` is one that
+    the beginning of an episode allows too: a space is seeded where an episode is to begin, as ``check_env`` does, which
+    samples before it resets. A copy or a pickle of the space is a plain ``Discrete(n)``.
     """
 
     def __init__(self, mask: Mask) -> None:
         """Sample by ``mask`` (n,), which the environment keeps up to date."""
-        super().__init__(len(mask))
         self._allowed = mask
+        self._first = mask.copy()
+        self._seeded = False
+        super().__init__(len(mask))
+
+    def begin(self) -> None:
+        """The mask is that of the first decision of an episode."""
+        self._first = self._allowed.copy()
+        self._seeded = False
+
+    def seed(self, seed: int | None = None) -> int:
+        """Seed the samples."""
+        self._seeded = True
+        return super().seed(seed)
 
     def sample(self, mask: Any = None, probability: Any = None) -> np.int64:
         """An action allowed now, or by ``mask`` or ``probability`` where one is given."""
-        if mask is None and probability is None:
-            mask = self._allowed
-        return np.int64(super().sample(mask, probability))
+        if mask is not None or probability is not None:
+            return np.int64(super().sample(mask, probability))
+        allowed = self._allowed
+        if self._seeded:
+            both = self._first & allowed
+            allowed = both if both.any() else self._first
+            self._seeded = False
+        choices = np.flatnonzero(allowed)
+        return np.int64(choices[self.np_random.integers(len(choices))])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return spaces.Discrete, (int(self.n),)

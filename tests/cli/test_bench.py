@@ -29,6 +29,13 @@ def test_scenario_is_what_the_definition_says():
     assert (kind.initial, kind.minimum, kind.maximum, kind.scheduler) == (16, 16, 16, "chunked")
 
 
+def test_the_load_is_realistic():
+    from aladdin_env.simulator.run import simulate
+
+    for policy in ("least_request", "aladdin"):
+        assert simulate(bench_scenario(4, "prefill_first", 4000), policy).summary["slo_attainment"] > 0.99
+
+
 def test_every_request_is_simulated():
     bench = Bench.of(bench_scenario(4, "prefill_first", 2000), "least_request")
     bench.whole()
