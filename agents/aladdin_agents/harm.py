@@ -30,8 +30,7 @@ def chance_of_a_miss(late_s: float, gain_s: float, rest_tokens: float) -> float:
         return 0.0
     if gain_s <= 0.0:
         return 1.0
-    tokens = late_s / gain_s
-    return tokens / (tokens + rest_tokens)
+    return late_s / (late_s + gain_s * rest_tokens)
 
 
 @compiled

@@ -53,7 +53,7 @@ def comparison_table(found: Comparison) -> RenderableType:
     """The table of policies, and under it the settings and the notes."""
     is_search = any(row.is_search for row in found.rows)
     table = Table(box=box.SIMPLE_HEAD, title=title_of(found), title_justify="left", padding=(0, 1))
-    table.add_column("policy", no_wrap=True)
+    table.add_column("policy", overflow="fold")
     if is_search:
         table.add_column("workers", justify="right")
         table.add_column("GPUs", justify="right")

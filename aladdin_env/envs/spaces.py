@@ -95,8 +95,8 @@ class MaskedDiscrete(spaces.Discrete):
         self._seeded = False
 
     def seed(self, seed: int | None = None) -> int:
-        """Seed the samples."""
-        self._seeded = True
+        """Seed the samples (without a seed: as Gymnasium does at the first sample of a space never seeded)."""
+        self._seeded = seed is not None
         return super().seed(seed)
 
     def sample(self, mask: Any = None, probability: Any = None) -> np.int64:

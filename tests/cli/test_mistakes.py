@@ -37,7 +37,7 @@ def mistake(cli, tmp_path):
         (HEAD + "0,10,10\n-3,10,10\n", ["-3", "line 3"]),
         (HEAD + "5,10,10\n1,10,10\n", ["line 3", "arrival_s"]),
         (HEAD, ["trace.csv"]),
-        ("", ["trace.csv"]),
+        ("", ["the file is empty"]),
     ],
     ids=["column", "azure column", "negative", "nan", "negative time", "unsorted", "no rows", "empty"],
 )

@@ -45,6 +45,15 @@ def test_first_sample_after_seeding_suits_the_beginning_of_an_episode():
     assert {int(space.sample()) for _ in range(50)} == {1, 2}
 
 
+def test_space_never_seeded_samples_what_is_allowed_now():
+    mask = np.array([1, 0], dtype=np.int8)
+    space = MaskedDiscrete(mask)
+    space.begin()
+    space.sample()
+    mask[:] = [0, 1]
+    assert space.sample() == 1
+
+
 def test_batched_space():
     masks = np.array([[0, 1, 0], [1, 0, 1]], dtype=np.int8)
     space = MaskedMultiDiscrete(masks)
