@@ -104,5 +104,5 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def is_cold() -> bool:
-    """Whether compiled code is still to be made (so that callers can say that it takes a while)."""
-    return not any(cache_folder().rglob("*.nbi"))
+    """Whether the core's event loop is still to be compiled (so that callers can say that it takes a while)."""
+    return not any(cache_folder().rglob("core.advance-*.nbi"))

@@ -253,7 +253,7 @@ def _count_worker(worker: Record, now_s: float, seqs: float, blocks: float, firs
     if status == READY:
         out[C.ready] += 1.0
         out[first + T.serving] += 1.0
-        out[first + T.load] += (worker.running + worker.waiting + worker.inbound) * seqs
+        out[first + T.load] += worker.members * seqs
         out[first + T.kv_used] += worker.kv_used_blocks * blocks
     elif status == DRAINING:
         out[C.draining] += 1.0

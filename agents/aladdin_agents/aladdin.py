@@ -26,7 +26,7 @@ from aladdin_env.simulator.state import DECODE_ROLE, HOLD, NEW, PREFILL_ROLE, Ar
 
 # Layout of the kernel's memory: the parameters of Settings in their order, then what it remembers, then working space.
 _THETA, _GAMMA, _AHEAD, _FRESH, _STRETCH, _HOLD_SHARE, _HOLD_S, _FLOOR = range(8)
-_LONGEST, _REFRESH_AT, _STRIDE, _SPACE = range(8, 12)
+_LONGEST, _REFRESHED, _STRIDE, _SPACE = range(8, 12)
 # Added to the promises broken where memory or places would not do: such a worker comes last.
 _NO_ROOM = 1000.0
 
@@ -150,9 +150,9 @@ def _least_broken(
 def _refresh(cluster: Array, lengths: Array, memory: Array) -> None:
     """Keep the longest expected rest up to date: after every 16 finished requests and a twentieth more."""
     finished = cluster[0].finished
-    if finished >= memory[_REFRESH_AT]:
+    if finished >= 1.05 * memory[_REFRESHED] + 16.0 or finished < memory[_REFRESHED]:
         memory[_LONGEST] = longest_expected_rest(lengths)
-        memory[_REFRESH_AT] = 1.05 * finished + 16.0
+        memory[_REFRESHED] = finished
 
 
 @placement_kernel("aladdin", needs_progress=True)

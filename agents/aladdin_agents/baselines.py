@@ -44,12 +44,6 @@ def coin_of(requests: Array, r: int) -> float:
     return float((requests[r].coin * (1.0 + 1048573.0 * turn)) % 1.0)
 
 
-@inlined
-def requests_on(workers: Array, w: int) -> int:
-    """Requests of worker ``w``: running, waiting and on their way."""
-    return int(workers[w].running + workers[w].waiting + workers[w].inbound)
-
-
 @placement_kernel("random")
 def random(
     workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, lengths: Array,
@@ -79,20 +73,33 @@ def round_robin(
     return HOLD
 
 
+@inlined
+def fewest_members(workers: Array, requests: Array, r: int) -> int:
+    """The candidate with the fewest requests; the lowest slot in ties. Most workers cost one comparison."""
+    best = HOLD
+    least = 1 << 30
+    for w in range(workers.shape[0]):
+        if workers[w].members < least and can_place(workers, requests, w, r):
+            least = workers[w].members
+            best = w
+    return best
+
+
 @placement_kernel("least_request")
 def least_request(
     workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, lengths: Array,
     memory: Array, r: int,
 ) -> int:  # fmt: skip
     """Join the shortest queue: fewest requests. Touches the first cache line of a worker only (memory: weights)."""
+    if types.shape[0] == 1:  # one weight for all: whole numbers will do
+        return fewest_members(workers, requests, r)
     best = HOLD
     least = np.inf
     for w in range(workers.shape[0]):
-        if can_place(workers, requests, w, r):
-            load = (requests_on(workers, w) + 1.0) * memory[workers[w].type_index]
-            if load < least:
-                least = load
-                best = w
+        load = (workers[w].members + 1.0) * memory[workers[w].type_index]
+        if load < least and can_place(workers, requests, w, r):
+            least = load
+            best = w
     return best
 
 
@@ -112,8 +119,8 @@ def power_of_two(
     if second >= first:
         second += 1
     b = nth_candidate(workers, requests, r, second)
-    load_a = (requests_on(workers, a) + 1.0) * memory[workers[a].type_index]
-    load_b = (requests_on(workers, b) + 1.0) * memory[workers[b].type_index]
+    load_a = (workers[a].members + 1.0) * memory[workers[a].type_index]
+    load_b = (workers[b].members + 1.0) * memory[workers[b].type_index]
     return b if load_b < load_a else a
 
 
@@ -132,7 +139,7 @@ def least_tokens(
         if can_place(workers, requests, w, r):
             worker = workers[w]
             members = worker.member_prompt_tokens + worker.member_predicted_tokens - worker.context_tokens
-            floor = worker.waiting_prefill_tokens + float(requests_on(workers, w))
+            floor = worker.waiting_prefill_tokens + float(workers[w].members)
             load = (max(members, floor) + 1.0) * memory[worker.type_index]
             if load < least:
                 least = load
@@ -175,7 +182,7 @@ def lmetric(
         if can_place(workers, requests, w, r):
             worker = workers[w]
             tokens = worker.waiting_prefill_tokens + requests[r].prompt_tokens
-            load = tokens * (requests_on(workers, w) + 1.0) * memory[worker.type_index]
+            load = tokens * (workers[w].members + 1.0) * memory[worker.type_index]
             if load < least:
                 least = load
                 best = w

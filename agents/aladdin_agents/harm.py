@@ -60,7 +60,7 @@ def broken_promises(
         return total
     excess = steady_pace(workers, requests, cluster, types, laws, w, r) / slo[klass, 1] - 1.0
     if excess > 0.0:
-        total += excess * (worker.running + worker.waiting + worker.inbound + 1)
+        total += excess * (worker.members + 1)
     after_s = step_after(workers, requests, laws, w, r)
     before_s = law.decode_time(laws, kind, worker.decoding, float(worker.context_tokens))
     own = 0 if worker.role == DECODE_ROLE else requests[r].prompt_tokens + requests[r].generated

@@ -69,7 +69,7 @@ def kv_peak(
     ``stride`` requests count as infinite. Requests whose KV is on its way count with the mean of w's sums.
     """
     worker = workers[w]
-    members = worker.running + worker.waiting + worker.inbound + 1
+    members = worker.members + 1
     if members > stride:
         return 1e300
     count = 0

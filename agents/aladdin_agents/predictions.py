@@ -44,7 +44,7 @@ def tokens_under_way(workers: Array, w: int) -> int:
 @inlined
 def batch_after(workers: Array, w: int) -> int:
     """Requests on ``w`` once one more is placed there."""
-    return int(workers[w].running + workers[w].waiting + workers[w].inbound + 1)
+    return int(workers[w].members + 1)
 
 
 @inlined

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aladdin_env.policy import Kernel
 from aladdin_env.scenario import Scenario, WorkerType
+from aladdin_env.view import ClusterView, RequestView
 
 Settings = dict[str, float | str]
 
@@ -26,6 +29,7 @@ class TunableKernel(Kernel):
     """
 
     parameters: Mapping[str, float] = field(default_factory=dict)
+    _asked: NDArray[np.float64] = field(init=False, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -36,6 +40,22 @@ class TunableKernel(Kernel):
         head = np.array(list(named.values()), dtype=np.float64)
         memory = np.concatenate([head, np.zeros(0) if more is None else more])
         return cls(kernel.name, kernel.function, kernel.needs_progress, memory, named)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_asked", self.memory.copy())
+
+    def reset(self, scenario: Scenario) -> None:
+        """Forget what was remembered when asked from Python; called at the start of an episode."""
+        self._asked[:] = self.memory
+
+    def place(self, view: ClusterView, request: RequestView) -> int:
+        """One decision from Python, with a memory of its own.
+
+        That of the view belongs to the policy that runs the episode, which need not be this one: a policy in Python may
+        ask several compiled ones.
+        """
+        own = SimpleNamespace(_world=view._world._replace(memory=self._asked))
+        return super().place(cast("ClusterView", own), request)
 
     def settings(self) -> Settings:
         """The parameters by name."""

@@ -105,10 +105,10 @@ def picture(engine: Engine, e: int, last_action: int | None) -> NDArray[np.uint8
     _bars(figure.add_subplot(grid[2, 0]), world.workers, kv=False)
     recent = engine.view(e).recent(_BEATS)
     beat_s = float(world.cluster[0]["heartbeat_s"])
-    _spark(figure.add_subplot(grid[0, 1]), recent[:, 0] / beat_s, "arrivals per second, by heartbeat", _RATE, None)
+    _spark(figure.add_subplot(grid[0, 1]), recent[:, 0] / beat_s, "arrivals per second", _RATE, None)
     with np.errstate(invalid="ignore", divide="ignore"):
         attainment = recent[:, 3] / recent[:, 2]
-    _spark(figure.add_subplot(grid[1, 1]), attainment, "within SLO, by heartbeat", _GOOD, 1.0)
+    _spark(figure.add_subplot(grid[1, 1]), attainment, "within SLO", _GOOD, 1.0)
     _figures(figure.add_subplot(grid[2, 1]), _headline(engine, e))
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -176,7 +176,7 @@ def _spark(axes: Axes, values: Array, title: str, colour: str, top: float | None
         axes.set_ylim(low, 1.02 * top if top else max(1.0, 1.15 * float(np.nanmax(values))))
     axes.set_title(title, loc="left", fontsize=9, color=_INK)
     axes.set_xlim(-_BEATS + 0.5, 0.8)
-    axes.set_xticks([-30, -20, -10, 0])
+    axes.set_xticks([-30, -20, -10, 0], ["-30 beats", "-20", "-10", "now"])
     _frame(axes)
 
 

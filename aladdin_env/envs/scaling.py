@@ -13,7 +13,7 @@ from aladdin_env.envs.spaces import Task
 from aladdin_env.envs.vector import ClusterVectorEnv
 from aladdin_env.scenario import Scenario
 
-DEFAULT_SCENARIO = "diurnal"
+DEFAULT_SCENARIO = "short-day"
 
 
 class ScalingOptions(TypedDict, total=False):
@@ -78,7 +78,7 @@ class ScalingEnv(ClusterEnv):
 
     ## Arguments
     ```python
-    gymnasium.make("aladdin/Scaling-v0", scenario="diurnal", policy="aladdin", max_change=2)
+    gymnasium.make("aladdin/Scaling-v0", scenario="short-day", policy="aladdin", max_change=2)
     ```
     - ``scenario``: a preset's name, the path of a TOML file, or a ``Scenario``.
     - ``policy``: places the requests: a registered name, a compiled ``Kernel`` (fast), or an object with ``place``.

@@ -198,6 +198,7 @@ def clear_worker(world: World, w: int) -> None:
     worker = world.workers[w]
     engine = world.engines[w]
     worker.step = 0
+    worker.members = 0
     worker.running = 0
     worker.waiting = 0
     worker.inbound = 0

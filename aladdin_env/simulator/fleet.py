@@ -84,7 +84,6 @@ def _begin_start(world: World, w: int, now_s: float) -> None:
     world.types[kind].starts += 1
     clear_worker(world, w)
     worker.status = STARTING
-    worker.started_s = now_s
     worker.ready_s = now_s + world.cold_starts[kind, at]
     reschedule(world.heap, world.event_s, w, worker.ready_s)
 
@@ -95,7 +94,6 @@ def switch_on(world: World, w: int, now_s: float, ready: bool) -> None:
     _count(world, w, 1, now_s)
     if ready:
         clear_worker(world, w)
-        world.workers[w].started_s = now_s
         make_ready(world, w, now_s)
     else:
         _begin_start(world, w, now_s)
@@ -115,7 +113,7 @@ def switch_off(world: World, w: int, now_s: float) -> None:
 def is_empty(workers: Array, w: int) -> bool:
     """No request here or on its way from or to here."""
     worker = workers[w]
-    return worker.running + worker.waiting + worker.inbound + worker.outbound == 0
+    return bool(worker.members + worker.outbound == 0)
 
 
 @inlined
@@ -276,10 +274,9 @@ def _emptiest(world: World, first: int, last: int) -> int:
     fewest = 0
     for w in range(first, last):
         worker = world.workers[w]
-        load = worker.running + worker.waiting + worker.inbound
-        if worker.status == READY and (best == NONE or load <= fewest):
+        if worker.status == READY and (best == NONE or worker.members <= fewest):
             best = w
-            fewest = load
+            fewest = worker.members
     return best
 
 

@@ -48,6 +48,7 @@ def log_event(world: World, kind: int, r: int, w: int, now_s: float) -> None:
 def leave_worker(world: World, w: int, r: int) -> None:
     """Take ``r`` out of the sums over the requests of worker ``w``."""
     worker = world.workers[w]
+    worker.members -= 1
     worker.member_prompt_tokens -= world.requests[r].prompt_tokens
     worker.member_predicted_tokens -= world.requests[r].predicted_tokens
 

@@ -76,6 +76,7 @@ def _dispatch(world: World, r: int, w: int, now_s: float) -> None:
     request = world.requests[r]
     output = world.truth[r].output_tokens
     request.worker = w
+    worker.members += 1
     worker.member_prompt_tokens += request.prompt_tokens
     worker.member_predicted_tokens += request.predicted_tokens
     room = worker.kv_capacity_tokens - request.prompt_tokens + 1

@@ -48,6 +48,7 @@ WORKER = np.dtype(
         ("status", "i1"),
         ("step", "i1"),  # IDLE .. MIXING
         ("role", "i1"),
+        ("members", "i4"),  # requests here or with their KV on the way here: running + waiting + inbound
         ("type_index", "i4"),
         ("running", "i4"),  # requests admitted by the engine
         ("waiting", "i4"),  # requests placed here, not yet admitted
@@ -68,7 +69,6 @@ WORKER = np.dtype(
         ("prediction_error_tokens", "f8"),  # decaying sum of predicted - true output of requests that ended here
         ("step_end_s", "f8"),  # end of the current step
         ("ready_s", "f8"),  # when a STARTING or FAILED worker is expected to be READY
-        ("started_s", "f8"),
         ("run_head", "i4"),
         ("run_tail", "i4"),
         # third

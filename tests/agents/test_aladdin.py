@@ -194,7 +194,7 @@ def scenarios(draw):
     return dataclasses.replace(scenario, fleet=dataclasses.replace(scenario.fleet, failures=failures))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(scenarios())
 def test_no_policy_ever_names_a_worker_that_is_none(scenario):
     for name in NAMES:
@@ -228,7 +228,7 @@ def attainment(make, workers, requests, slo, scheduler):
     ("rate", "slo", "share", "scheduler", "workers"),
     [
         (40.0, SLO(1.5, 0.025), 0.1, "prefill_first", 5),
-        (12.0, SLO(4.0, 0.05), 1.0, "prefill_first", 8),
+        (12.0, SLO(4.0, 0.05), 1.0, "prefill_first", 7),
         (40.0, SLO(1.5, 0.025), 0.1, "chunked", 5),
         (12.0, SLO(4.0, 0.05), 1.0, "chunked", 7),
     ],

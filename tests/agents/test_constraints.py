@@ -20,7 +20,19 @@ from aladdin_env.simulator.state import LENGTH_BINS
 
 from . import plain
 from .worlds import (
-    C1, C2, C3, K1, K2, OVERHEAD, Watcher, kind, put_running, put_waiting, random_requests, scenario_of, state,
+    C1,
+    C2,
+    C3,
+    K1,
+    K2,
+    OVERHEAD,
+    Watcher,
+    kind,
+    put_running,
+    put_waiting,
+    random_requests,
+    scenario_of,
+    state,
 )  # fmt: skip
 
 CLASSES = SLO(classes=(SLOClass("fast", 0.5, 0.02), SLOClass("slow", 3.0, 0.06)))

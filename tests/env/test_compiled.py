@@ -100,7 +100,7 @@ def test_folder_that_cannot_be_written_gives_way_to_the_temporary_one(
 
 def test_cache_is_cold_until_something_was_compiled(sources: Path) -> None:
     assert compiled.is_cold()
-    (compiled.cache_folder() / "kernel.nbi").write_text("", encoding="utf-8")
+    (compiled.cache_folder() / "core.advance-1.py311.nbi").write_text("", encoding="utf-8")
     assert not compiled.is_cold()
 
 

@@ -42,6 +42,7 @@ class Script:
         candidates = view.candidates(request).tolist()
         load = {w: len(view.running(w)) + len(view.waiting(w)) + int(view.workers[w]["inbound"]) for w in candidates}
         assert all(len(view.running(w)) == view.workers[w]["running"] for w in candidates)
+        assert all(load[w] == view.workers[w]["members"] for w in candidates)
         assert all(len(view.waiting(w)) == view.workers[w]["waiting"] for w in candidates)
         return self.choose(candidates, load, request.index, request.retries)
 
