@@ -16,7 +16,7 @@ from aladdin_env.simulator.run import Simulator
 from aladdin_env.simulator.state import DECODE_ROLE, PREFILLED
 from aladdin_env.view import ClusterView, RequestView
 
-from .worlds import kind, profile, put_waiting, random_requests, scenario_of, state
+from .worlds import kind, profile, put_counts, put_waiting, random_requests, scenario_of, state
 
 NAMES = ("random", "round_robin", "least_request", "power_of_two", "least_tokens", "least_kv", "lmetric",
          "least_headroom", "aladdin")  # fmt: skip
@@ -33,9 +33,7 @@ def idle(name, workers=3, n=40, **changes):
 
 def test_least_request_counts_running_waiting_and_inbound():
     s = idle("least_request")
-    s.world.workers["running"] = 3, 0, 1
-    s.world.workers["waiting"] = 0, 4, 0
-    s.world.workers["inbound"] = 0, 0, 1
+    put_counts(s.world, running=(3, 0, 1), waiting=(0, 4, 0), inbound=(0, 0, 1))
     assert s.choose() == 2
 
 
@@ -64,7 +62,7 @@ def test_least_request_weighs_types_by_speed():
     np.testing.assert_allclose(type_weights(scenario), [4.0, 1.0])
     s = state(scenario, made("least_request"))
     assert s.choose() == 1
-    s.world.workers["running"] = 0, 4
+    put_counts(s.world, (0, 4))
     assert s.choose() == 0
 
 
@@ -85,7 +83,7 @@ def test_least_tokens_takes_off_what_is_done():
 
 def test_least_tokens_does_not_fall_for_outlived_predictions():
     s = idle("least_tokens", workers=2)
-    s.world.workers["running"] = 5, 1
+    put_counts(s.world, (5, 1))
     s.world.workers["member_prompt_tokens"] = 500, 100
     s.world.workers["context_tokens"] = 5000, 100
     assert s.choose() == 1
@@ -101,7 +99,7 @@ def test_least_kv_counts_waiting_prompts():
 
 def test_lmetric_multiplies_prefill_tokens_and_batch():
     s = idle("lmetric", workers=2)
-    s.world.workers["running"] = 9, 1
+    put_counts(s.world, (9, 1))
     s.world.workers["waiting_prefill_tokens"] = 0, 300
     assert s.choose() == 1  # 100 * 10 against 400 * 2
     s.world.workers["waiting_prefill_tokens"] = 0, 500
@@ -131,7 +129,7 @@ def test_random_is_even_and_power_of_two_never_takes_the_fullest():
     counts = np.array(list(Counter(s.choose(r) for r in range(n)).values()))
     assert counts.min() > 0.85 * n / workers
     s = idle("power_of_two", workers, n)
-    s.world.workers["running"] = range(workers)
+    put_counts(s.world, range(workers))
     counts = Counter(s.choose(r) for r in range(n))
     assert counts[workers - 1] == 0
     np.testing.assert_allclose([counts[w] / n for w in range(4)], [0.4, 0.3, 0.2, 0.1], atol=0.03)

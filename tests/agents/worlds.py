@@ -93,6 +93,13 @@ def state(scenario: Scenario, make: Callable[[Scenario], Kernel], predicted: flo
     return State(world, kernel)
 
 
+def put_counts(world: World, running: object, waiting: object = 0, inbound: object = 0) -> None:
+    """Let every worker have so many requests, without saying which."""
+    for name, counts in (("running", running), ("waiting", waiting), ("inbound", inbound)):
+        world.workers[name] = counts
+    world.workers["members"] = sum(world.workers[name] for name in ("running", "waiting", "inbound"))
+
+
 def put_running(world: World, w: int, r: int, generated: int, first_token_s: float) -> None:
     """Let request ``r`` decode on worker ``w`` with so many tokens behind it (worker.decode_steps stays as it is)."""
     worker, request = world.workers[w], world.requests[r]
@@ -107,6 +114,7 @@ def put_running(world: World, w: int, r: int, generated: int, first_token_s: flo
         world.workers["run_head"][w] = r
     world.workers["run_tail"][w] = r
     world.workers["running"][w] += 1
+    world.workers["members"][w] += 1
     world.workers["decoding"][w] += 1
     world.workers["context_tokens"][w] += request["prompt_tokens"] + generated
     world.workers["member_prompt_tokens"][w] += request["prompt_tokens"]
@@ -130,6 +138,7 @@ def put_waiting(world: World, w: int, r: int) -> None:
         world.workers["wait_head"][w] = r
     world.workers["wait_tail"][w] = r
     world.workers["waiting"][w] += 1
+    world.workers["members"][w] += 1
     world.workers["waiting_prefill_tokens"][w] += request["prompt_tokens"]
     world.workers["member_prompt_tokens"][w] += request["prompt_tokens"]
     world.workers["member_predicted_tokens"][w] += request["predicted_tokens"]

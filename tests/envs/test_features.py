@@ -56,7 +56,8 @@ def world():
     load(made, scenario, draws, np.zeros(0))
     worker = made.workers[0]
     for name, value in {
-        "step": 3, "running": 8, "decoding": 8, "waiting": 2, "inbound": 1, "outbound": 16, "kv_used_blocks": 250,
+        "step": 3, "running": 8, "decoding": 8, "waiting": 2, "inbound": 1, "members": 11,
+        "outbound": 16, "kv_used_blocks": 250,
         "context_tokens": 4000, "waiting_prefill_tokens": 600, "decode_steps": 50, "member_prompt_tokens": 3000,
         "member_predicted_tokens": 2200.0, "prediction_error_tokens": -512.0, "step_end_s": NOW + 0.005,
     }.items():  # fmt: skip

@@ -70,6 +70,7 @@ def _conserved(engine):
         gone = cluster["finished"] + cluster["rejected"] + cluster["failed"]
         assert cluster["arrived"] == gone + cluster["in_flight"]
         here = workers["running"].sum() + workers["waiting"].sum() + workers["inbound"].sum()
+        assert here == workers["members"].sum()
         asked_in_queue = asked and world.requests[world.control[0]["asked"]]["status"] == 1  # HELD: offered again
         pending = 0
         r = int(world.control[0]["pending_head"])

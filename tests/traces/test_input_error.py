@@ -16,7 +16,7 @@ def test_message_is_one_line_with_field_value_and_mend() -> None:
 
 
 def test_long_values_are_cut_and_numpy_numbers_look_plain() -> None:
-    assert len(str(InputError("x", "a" * 5000, "shorten it"))) < 150
+    assert len(str(InputError("x", "a" * 5000, "shorten it"))) < 320
     assert str(InputError("x", np.float64(-1), "mend")) == "x: -1.0 is not valid; mend"
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-_SHOWN_CHARACTERS = 80
+_SHOWN_CHARACTERS = 240
 
 
 class InputError(ValueError):
