@@ -37,7 +37,8 @@ def _sources(folder: Path) -> list[Path]:
     if folder == _PACKAGE / "simulator":
         return sorted(core)
     if folder.is_relative_to(_PACKAGE):  # the encoder and the environments' batched step call each other
-        return sorted([*core, _PACKAGE / "observation.py", *_PACKAGE.glob("envs/*.py")])
+        own = (_PACKAGE / name for name in ("observation.py", "features.py", "reward.py", "action_masks.py"))
+        return sorted([*core, *own, *_PACKAGE.glob("envs/*.py")])
     return sorted([*core, *folder.glob("*.py")])
 
 

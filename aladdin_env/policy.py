@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -21,8 +22,8 @@ from aladdin_env.simulator.state import HOLD, REJECT
 from aladdin_env.view import ClusterView, RequestView
 
 __all__ = [
-    "HOLD", "REJECT", "Kernel", "Placement", "Policy", "Scaler", "combine", "make_policy", "placement_kernel",
-    "placement_names", "scaler_names",
+    "HOLD", "REJECT", "Kernel", "Placement", "Policy", "Scaler", "combine", "make_policy", "make_scaler",
+    "placement_kernel", "placement_names", "scaler_names",
 ]  # fmt: skip
 
 #: Wanted workers per type, in the fleet's order; None leaves the fleet as it is.
@@ -77,6 +78,15 @@ class Kernel:
     needs_progress: bool = False
     memory: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Kernel:
+        """Compiled code is shared; nothing else of a kernel changes."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by the place of its function, which must be at the top of a module."""
+        plain = self.function.__wrapped__
+        return _kernel_from, (plain.__module__, plain.__qualname__, self.name, self.needs_progress, self.memory)
+
     def with_memory(self, *values: float, name: str | None = None) -> Kernel:
         """The same kernel with other parameters."""
         return Kernel(name or self.name, self.function, self.needs_progress, np.array(values, dtype=np.float64))
@@ -90,6 +100,12 @@ class Kernel:
                 request.index,
             )
         )  # fmt: skip
+
+
+def _kernel_from(module: str, qualname: str, name: str, needs_progress: bool, memory: NDArray[np.float64]) -> Kernel:
+    """The kernel that was pickled, with the function that its module has compiled."""
+    found = getattr(import_module(module), qualname)
+    return Kernel(name, found.function, needs_progress, memory)
 
 
 @compiled
@@ -199,6 +215,12 @@ def _make(group: str, kind: str, name: str, scenario: Scenario) -> Any:
     return factory(scenario)
 
 
+def make_scaler(name: str, scenario: Scenario) -> Scaler:
+    """A scaler by name, made for ``scenario``; InputError for an unknown name."""
+    made: Scaler = _make("aladdin.scalers", "scaler", name, scenario)
+    return made
+
+
 def make_policy(spec: str, scenario: Scenario) -> Combined:
     """A policy by name: ``placement`` or ``placement+scaler``, made for ``scenario``.
 
@@ -211,4 +233,4 @@ def make_policy(spec: str, scenario: Scenario) -> Combined:
     made = _make("aladdin.policies", "placement policy", placement.strip(), scenario)
     if not plus:
         return combine(made)
-    return Combined(made, _make("aladdin.scalers", "scaler", scaler.strip(), scenario))
+    return Combined(made, make_scaler(scaler.strip(), scenario))

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aladdin_agents.pools import RecentLengths, pool_of, within_gpus
-from aladdin_agents.sizing import Capacity, LengthStatistics, Safety, capacity, workers_for
+from aladdin_agents.pools import Pool, RecentLengths, pool_of, within_gpus
+from aladdin_agents.sizing import Capacity, Safety, capacity, workers_for
 from aladdin_agents.tunable import Settings
 from aladdin_env.scenario import Scenario
 from aladdin_env.view import ClusterView
@@ -71,6 +71,8 @@ class AladdinScaler:
         self._scenario = scenario
         self._lengths = RecentLengths(chosen.length_window_s, chosen.least_finished)
         self._rho = chosen.rho
+        self._window = max(1, round(chosen.rate_window_s / scenario.heartbeat_s))
+        self._load: deque[float] = deque(maxlen=2 * self._window)
         beats = max(1, round(chosen.down_s / scenario.heartbeat_s))
         self._past: deque[list[int]] = deque(maxlen=beats)
 
@@ -81,12 +83,16 @@ class AladdinScaler:
     def scale(self, view: ClusterView) -> Sequence[int] | None:
         """Wanted workers per type."""
         lengths = self._lengths.update(view)
-        self._tune(view)
         if lengths is None:
             return None
-        wanted = self._workers(lengths, self.expected_rate(view))
-        self._past.append(self._workers(lengths, self.expected_rate(view) * (1 + self._settings.down_margin)))
-        had = [pool_of(view, i).wanted_so_far for i in range(len(wanted))]
+        pools = [pool_of(view, i) for i in range(len(self._scenario.fleet.types))]
+        safety = replace(Safety(), rho=self._rho)
+        each = [capacity(kind, self._scenario.slo, lengths, safety) for kind in self._scenario.fleet.types]
+        self._tune(view, self._used(view, pools, each))
+        expected = self.expected_rate(view)
+        wanted = self._workers(each, expected)
+        self._past.append(self._workers(each, expected * (1 + self._settings.down_margin)))
+        had = [pool.wanted_so_far for pool in pools]
         agreed = len(self._past) == self._past.maxlen
         return [
             max(n, min(before, max(past[i] for past in self._past)) if agreed else before)
@@ -96,35 +102,51 @@ class AladdinScaler:
     def expected_rate(self, view: ClusterView) -> float:
         """Requests per second to be ready for: the window's rate, its trend over the cold start, and the margin."""
         chosen, beat_s = self._settings, self._scenario.heartbeat_s
-        window = max(1, round(chosen.rate_window_s / beat_s))
-        arrivals = view.recent(3 * window)[:, 0]
-        recent = arrivals[-window:]
-        rate = float(recent.mean()) / beat_s
+        arrivals = view.recent(3 * self._window)[:, 0]
+        recent = arrivals[-self._window :]
+        rate = float(recent.mean()) / beat_s  # that of the window's middle
         sigma = math.sqrt(max(rate, 1.0 / beat_s) / (len(recent) * beat_s))
-        ahead_s = max(kind.cold_start.mean_s for kind in self._scenario.fleet.types) + beat_s
+        ahead_s = max(kind.cold_start.mean_s for kind in self._scenario.fleet.types) + beat_s + len(recent) * beat_s / 2
         ahead = rate + max(0.0, _trend(arrivals / beat_s, beat_s)) * ahead_s + chosen.sigmas * sigma
         queued = float(view.cluster["held"] + view.workers["waiting"].sum())
         return max(ahead, _jump(recent / beat_s, beat_s, chosen.jump_sigmas)) + queued / chosen.drain_s
 
-    def _tune(self, view: ClusterView) -> None:
-        """Move rho by the attainment of the last window: down quickly, up slowly."""
+    def _recent(self, view: ClusterView) -> NDArray[np.float64]:
+        """The heartbeats of the rate's window."""
+        rows: NDArray[np.float64] = view.recent(self._window)
+        return rows
+
+    def _used(self, view: ClusterView, pools: Sequence[Pool], each: Sequence[Capacity]) -> float:
+        """Load over computed throughput of the workers that serve; of two roles the one that is used more."""
+        types = self._scenario.fleet.types
+        rate = float(self._recent(view)[:, 0].mean()) / self._scenario.heartbeat_s
+        sums = dict.fromkeys((kind.role for kind in types), 1e-9)
+        for kind, pool, one in zip(types, pools, each, strict=True):
+            sums[kind.role] += pool.ready * one.rate_rps
+        return rate / min(sums.values())
+
+    def _tune(self, view: ClusterView, used: float) -> None:
+        """Move rho by the attainment of the last window: down quickly, up slowly, and only on evidence.
+
+        A fleet that was overloaded lately says nothing of how full one may plan it, nor does one with idle capacity.
+        """
+        self._load.append(used)
         chosen = self._settings
-        recent = view.recent(max(1, round(chosen.rate_window_s / self._scenario.heartbeat_s)))
+        recent = self._recent(view)
         finished = float(recent[:, 2].sum())
         if chosen.target <= 0 or finished < chosen.least_finished:
             return
         misses = 1.0 - float(recent[:, 3].sum()) / finished
         allowed = 1.0 - chosen.target
-        if misses > allowed:
+        if misses > allowed and max(self._load) <= 1.0:
             self._rho = max(chosen.rho_low, self._rho * 0.98)
-        elif misses < 0.25 * allowed:
+        elif misses < 0.25 * allowed and used >= 0.97 * self._rho:
             self._rho = min(chosen.rho_high, self._rho * 1.002)
 
-    def _workers(self, lengths: LengthStatistics, rate_rps: float) -> list[int]:
+    def _workers(self, each: Sequence[Capacity], rate_rps: float) -> list[int]:
         """Workers per type for this rate: the types of a role in order of cost per unit of throughput."""
         scenario, safety = self._scenario, replace(Safety(), rho=self._rho)
         types = scenario.fleet.types
-        each = [capacity(kind, scenario.slo, lengths, safety) for kind in types]
         order = sorted(range(len(types)), key=lambda i: _cost(types[i].price_per_s, each[i]))
         wanted = [kind.minimum for kind in types]
         for role in {kind.role for kind in types}:

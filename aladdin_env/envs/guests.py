@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aladdin_env.errors import InputError
-from aladdin_env.policy import Kernel, Placement, Scaler, _make, combine, make_policy
+from aladdin_env.policy import Kernel, Placement, Scaler, combine, make_policy, make_scaler
 from aladdin_env.scenario import Scenario
 from aladdin_env.simulator.core import ASK, BAD_ANSWER, BEAT, sync_all
 from aladdin_env.simulator.fleet import scale_type
@@ -29,7 +29,7 @@ def find_scaler(spec: str | object | None, scenario: Scenario) -> Scaler | None:
     """A scaler by name or as an object; None where the fleet stays as it is."""
     if spec is None or spec == "static":
         return None
-    found = _make("aladdin.scalers", "scaler", spec, scenario) if isinstance(spec, str) else spec
+    found = make_scaler(spec, scenario) if isinstance(spec, str) else spec
     if not isinstance(found, Scaler):
         raise InputError("scaler", spec, "give a name, or an object with a name and a method scale(view)")
     return found

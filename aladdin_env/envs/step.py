@@ -11,10 +11,9 @@ from aladdin_env.compiled import compiled, inlined
 from aladdin_env.observation import encode
 from aladdin_env.policy import placement_kernel
 from aladdin_env.reward import TERMS, settle
-from aladdin_env.simulator.batch import sync_worker
-from aladdin_env.simulator.core import ASK, BEAT, DONE, TIME, advance
+from aladdin_env.simulator.core import ASK, BEAT, DONE, TIME, advance, sync_all
 from aladdin_env.simulator.fleet import accrue, scale_type
-from aladdin_env.simulator.state import HOLD, NONE, OFF, Array, World
+from aladdin_env.simulator.state import HOLD, NONE, Array, World
 
 
 @placement_kernel("nobody")
@@ -94,14 +93,6 @@ def _mask(world: World, rules: Rules, reason: int, out: Array) -> None:
 
 
 @inlined
-def _sync(world: World, now_s: float) -> None:
-    """Bring all workers that are up to date, those that have just become empty included."""
-    for w in range(world.workers.shape[0]):
-        if world.workers[w].status != OFF:
-            sync_worker(world.workers, world.engines, world.phases, w, now_s)
-
-
-@inlined
 def _count(cluster: Array, booked: Array, out: Array) -> None:
     """The counters of ``info``."""
     state = cluster[0]
@@ -121,7 +112,7 @@ def _observe(world: World, rules: Rules, out: Outputs, e: int, reason: int) -> N
         accrue(world.cluster, now_s)
     out.reward[e] = settle(world.cluster, now_s, rules.weights[e], out.booked[e])
     _count(world.cluster, out.booked[e], out.counters[e])
-    _sync(world, now_s)
+    sync_all(world, now_s)
     encode(
         world.workers, world.requests, world.cluster, world.types, world.laws, world.slo, world.history,
         control.asked if reason == ASK else NONE, reason == BEAT, rules.horizon_s[e],

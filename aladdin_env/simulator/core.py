@@ -217,9 +217,9 @@ def _control_event(world: World, now_s: float) -> bool:
 
 @compiled
 def sync_all(world: World, now_s: float) -> None:
-    """Bring what a policy sees of every serving worker up to ``now_s``."""
+    """Bring what a policy sees of every worker up to ``now_s``, those that have just become empty included."""
     for w in range(world.workers.shape[0]):
-        if world.workers[w].running > 0:
+        if world.workers[w].status != OFF:
             sync_worker(world.workers, world.engines, world.phases, w, now_s)
 
 

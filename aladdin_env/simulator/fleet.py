@@ -106,6 +106,7 @@ def switch_off(world: World, w: int, now_s: float) -> None:
     _accept(world, w, 0)
     world.workers[w].status = OFF
     world.workers[w].step = IDLE
+    world.workers[w].kv_used_blocks = 0
     reschedule(world.heap, world.event_s, w, np.inf)
 
 

@@ -11,7 +11,7 @@ from aladdin_env.errors import InputError
 from aladdin_env.metrics import FleetHistory, Result
 from aladdin_env.policy import Combined, combine, make_policy, placement_kernel
 from aladdin_env.scenario import Scenario
-from aladdin_env.simulator.core import ASK, BAD_ANSWER, BEAT, DONE, LOG_FULL, TIME, advance
+from aladdin_env.simulator.core import ASK, BAD_ANSWER, BEAT, DONE, LOG_FULL, TIME, advance, sync_all
 from aladdin_env.simulator.fleet import accrue, scale_type
 from aladdin_env.simulator.setup import Draws, check, draw, load, one, shape_of, write_static
 from aladdin_env.simulator.state import (
@@ -130,7 +130,10 @@ class _Episode:
             ) from None
 
     def _beat(self) -> None:
-        wanted = self.policy.scale(self.view) if self.policy.scales else None
+        wanted = None
+        if self.policy.scales:
+            sync_all(self.world, float(self.world.cluster[0]["now_s"]))
+            wanted = self.policy.scale(self.view)
         if wanted is not None:
             types = len(self.world.types)
             if len(wanted) != types:

@@ -102,7 +102,7 @@ def test_with_rate(workload: Workload) -> None:
         workload.with_rate(-1)
 
 
-def plain(value: Any) -> bool:  # noqa: ANN401
+def plain(value: Any) -> bool:
     if isinstance(value, dict):
         return all(type(key) is str and plain(item) for key, item in value.items())
     if isinstance(value, list):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
 from aladdin_env.errors import InputError
 from aladdin_env.latency import DecodeLaw, LatencyProfile, PrefillLaw, Provenance
 from aladdin_env.metrics import Result
-from aladdin_env.policy import placement_kernel
+from aladdin_env.policy import make_policy, placement_kernel
+from aladdin_env.presets import load_scenario
 from aladdin_env.scenario import SLO, ColdStart, Fleet, Scenario, WorkerType
 from aladdin_env.simulator.run import Simulator, simulate
 from aladdin_env.simulator.state import Array
@@ -194,3 +198,12 @@ def test_hooks_are_called_in_order_before_the_next_decision() -> None:
     assert len(watch.seen) == 2 * n
     times = [time_s for _, _, time_s in watch.seen]
     assert times == sorted(times)
+
+
+def test_kernels_are_copied_and_pickled_by_reference() -> None:
+    kernel = make_policy("least_request", load_scenario("azure-conv")).kernel
+    assert kernel is not None
+    assert copy.deepcopy(kernel) is kernel
+    again = pickle.loads(pickle.dumps(kernel))
+    assert again.function is kernel.function
+    assert again.memory.tolist() == kernel.memory.tolist()
