@@ -18,6 +18,7 @@ from aladdin_env.simulator.state import (
     LOG_CAPACITY,
     NEW,
     NONE,
+    PENDING,
     ROLES,
     SCHEDULERS,
     Array,
@@ -190,20 +191,9 @@ def load(world: World, scenario: Scenario, draws: Draws, memory: NDArray[np.floa
     """Reset the arrays of one environment to the start of an episode."""
     trace = draws.trace
     n = len(trace)
-    requests = world.requests[:n]
-    blank = np.zeros(1, dtype=requests.dtype)
-    blank["admitted_s"] = blank["first_token_s"] = blank["finish_s"] = np.nan
-    blank["worker"] = blank["next"] = blank["prev"] = NONE
-    blank["stage"] = NEW
-    requests[:] = blank
-    requests["arrival_s"], requests["prompt_tokens"], requests["klass"] = (
-        trace.arrival_s,
-        trace.prompt_tokens,
-        trace.klass,
+    _fill(
+        world.requests, world.truth, trace.arrival_s, trace.prompt_tokens, trace.output_tokens, trace.klass, draws.coins
     )
-    requests["coin"] = draws.coins
-    world.truth[:n] = np.zeros(1, dtype=world.truth.dtype)
-    world.truth["output_tokens"][:n], world.truth["source"][:n] = trace.output_tokens, NONE
     world.lengths[:] = 0.0
     world.history[:] = 0.0
     world.memory[:] = 0.0
@@ -215,6 +205,41 @@ def load(world: World, scenario: Scenario, draws: Draws, memory: NDArray[np.floa
     _zero_but(world.control, _CONTROL_KEPT)
     world.control[0]["total"] = world.control[0]["remaining"] = n
     start_fleet(world, np.array([kind.initial for kind in scenario.fleet.types], dtype=np.int64))
+
+
+@compiled
+def _fill(
+    requests: Array, truth: Array, arrival_s: Array, prompt: Array, output: Array, klass: Array, coins: Array
+) -> None:
+    """Requests that are yet to come, each record written once."""
+    for r in range(len(arrival_s)):
+        request = requests[r]
+        request.arrival_s = arrival_s[r]
+        request.admitted_s = np.nan
+        request.first_token_s = np.nan
+        request.finish_s = np.nan
+        request.joined_step = 0
+        request.coin = coins[r]
+        request.predicted_tokens = 0.0
+        request.prompt_tokens = prompt[r]
+        request.generated = 0
+        request.computed = 0
+        request.worker = NONE
+        request.next = NONE
+        request.prev = NONE
+        request.preemptions = 0
+        request.retries = 0
+        request.status = PENDING
+        request.stage = NEW
+        request.decoding = 0
+        request.klass = klass[r]
+        request.missed = 0
+        hidden = truth[r]
+        hidden.output_tokens = output[r]
+        hidden.limit = 0
+        hidden.chunk = 0
+        hidden.source = NONE
+        hidden.hold_until_s = 0.0
 
 
 @compiled
