@@ -121,14 +121,16 @@ def _percentiles(name: str, values: NDArray[np.float64]) -> dict[str, float]:
 
 def request_times(requests: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
     """TTFT (all queueing included), ATGT (of requests with two tokens or more), end-to-end and queue seconds."""
-    served = requests[(requests["status"] == FINISHED) | (requests["status"] == TRUNCATED)]
-    first = requests["first_token_s"] - requests["arrival_s"]
-    paced = served[served["generated"] > 1]
+    status, generated = requests["status"], requests["generated"]
+    arrival_s, first_s, finish_s = (requests[name].copy() for name in ("arrival_s", "first_token_s", "finish_s"))
+    served = (status == FINISHED) | (status == TRUNCATED)
+    paced = served & (generated > 1)
+    begun = ~np.isnan(first_s)
     return {
-        "ttft": first[~np.isnan(first)],
-        "atgt": (paced["finish_s"] - paced["first_token_s"]) / (paced["generated"] - 1),
-        "e2e": served["finish_s"] - served["arrival_s"],
-        "queue": served["admitted_s"] - served["arrival_s"],
+        "ttft": (first_s - arrival_s)[begun],
+        "atgt": (finish_s - first_s)[paced] / (generated[paced] - 1),
+        "e2e": (finish_s - arrival_s)[served],
+        "queue": (requests["admitted_s"] - arrival_s)[served],
     }
 
 

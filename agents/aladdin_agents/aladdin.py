@@ -137,8 +137,8 @@ def _least_broken(
     least = np.inf
     for w in range(workers.shape[0]):
         if can_place(workers, requests, w, r):
-            cost = broken_promises(workers, requests, cluster, types, laws, slo, lengths, w, r)
-            if not _has_room(workers, requests, laws, lengths, memory, w, r):
+            cost = broken_promises(workers, requests, cluster, types, laws, slo, lengths, w, r, least)
+            if cost < least and not _has_room(workers, requests, laws, lengths, memory, w, r):
                 cost += _NO_ROOM * (1.0 + _loads(workers, requests, w, r, 0.0, memory[_GAMMA])[0])
             if cost < least:
                 least = cost

@@ -36,13 +36,13 @@ def chance_of_a_miss(late_s: float, gain_s: float, rest_tokens: float) -> float:
 @compiled
 def broken_promises(
     workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, lengths: Array,
-    w: int, r: int,
+    w: int, r: int, limit: float,
 ) -> float:  # fmt: skip
     """Expected number of SLOs that placing ``r`` on ``w`` breaks: those of the running, of the waiting, and its own.
 
     Of the running: the rise of :func:`chance_of_a_miss` through the prefill of ``r`` and the larger batch. Of the
     waiting: 1 if the next deadline would be missed. Its own: TTFT late, and its pace as the share by which the steady
-    pace exceeds ATGT, times the requests that share it.
+    pace exceeds ATGT, times the requests that share it. Stops counting at ``limit``.
     """
     worker = workers[w]
     kind = worker.type_index
@@ -75,7 +75,7 @@ def broken_promises(
     boundary_s = now_s + rest_of_step(workers, w, now_s)
     steps = worker.decode_steps + tokens_under_way(workers, w)
     i = worker.run_head
-    while i != NONE:
+    while i != NONE and total < limit:
         request = requests[i]
         target = slo[request.klass, 1]
         if request.decoding:

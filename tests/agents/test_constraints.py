@@ -312,11 +312,12 @@ def test_broken_promises_count_the_delayed():
         put_running(s.world, 2, r, generated=1, first_token_s=1.0)
     x = s.world
 
-    def broken(w, r):
-        return broken_promises(x.workers, x.requests, x.cluster, x.types, x.laws, x.slo, x.lengths, w, r)
+    def broken(w, r, limit=np.inf):
+        return broken_promises(x.workers, x.requests, x.cluster, x.types, x.laws, x.slo, x.lengths, w, r, limit)
 
     assert broken(0, 0) == 0.0
     assert 0.0 < broken(1, 0) < broken(2, 0)
+    assert broken(1, 0) <= broken(2, 0, limit=broken(1, 0)) < broken(2, 0)
     assert broken(2, 1) == 0.0
     s.world.requests["arrival_s"][0] = 0.0
     assert broken(0, 0) > 1.0  # its own first token is late
