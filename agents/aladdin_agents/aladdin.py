@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from aladdin_agents.constraints import kv_bound, kv_held_at_most, kv_room, pace_load, promise_spare, ttft_spare
+from aladdin_agents.expectations import TABLE, renew_table
 from aladdin_agents.harm import broken_promises
-from aladdin_agents.kv_peak import kv_peak, longest_expected_rest
+from aladdin_agents.kv_peak import kv_peak
 from aladdin_agents.predictions import batch_after, context_at_end, first_token_after
 from aladdin_agents.tunable import TunableKernel
 from aladdin_env.compiled import compiled, inlined
@@ -26,7 +27,8 @@ from aladdin_env.simulator.state import DECODE_ROLE, HOLD, NEW, PREFILL_ROLE, Ar
 
 # Layout of the kernel's memory: the parameters of Settings in their order, then what it remembers, then working space.
 _THETA, _GAMMA, _AHEAD, _FRESH, _STRETCH, _HOLD_SHARE, _HOLD_S, _FLOOR = range(8)
-_LONGEST, _REFRESHED, _STRIDE, _SPACE = range(8, 12)
+_LONGEST, _REFRESHED, _STRIDE, _TABLE = range(8, 12)
+_SPACE = _TABLE + TABLE
 # Added to the promises broken where memory or places would not do: such a worker comes last.
 _NO_ROOM = 1000.0
 
@@ -72,7 +74,7 @@ def _has_room_now(workers: Array, requests: Array, w: int, r: int) -> bool:
 
 
 @inlined
-def _has_room(workers: Array, requests: Array, laws: Array, lengths: Array, memory: Array, w: int, r: int) -> bool:
+def _has_room(workers: Array, requests: Array, laws: Array, memory: Array, w: int, r: int) -> bool:
     """Constraint 4 and a place in the batch: by the bound if that will do, else by the exact peak."""
     if batch_after(workers, w) > workers[w].max_num_seqs:
         return False
@@ -82,7 +84,7 @@ def _has_room(workers: Array, requests: Array, laws: Array, lengths: Array, memo
         return True
     if workers[w].role == PREFILL_ROLE:
         return False
-    return kv_peak(workers, requests, laws, lengths, memory, _SPACE, int(memory[_STRIDE]), w, r) <= room
+    return kv_peak(workers, requests, laws, memory, _TABLE, _SPACE, int(memory[_STRIDE]), w, r) <= room
 
 
 @inlined
@@ -129,16 +131,16 @@ def _may_hold(requests: Array, cluster: Array, slo: Array, memory: Array, r: int
 
 @compiled
 def _least_broken(
-    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, lengths: Array,
-    memory: Array, r: int,
+    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, memory: Array,
+    r: int,
 ) -> int:  # fmt: skip
     """The candidate on which the fewest promises are broken; one without room only where none has any."""
     best = HOLD
     least = np.inf
     for w in range(workers.shape[0]):
         if can_place(workers, requests, w, r):
-            cost = broken_promises(workers, requests, cluster, types, laws, slo, lengths, w, r, least)
-            if cost < least and not _has_room(workers, requests, laws, lengths, memory, w, r):
+            cost = broken_promises(workers, requests, cluster, types, laws, slo, memory, _TABLE, w, r, least)
+            if cost < least and not _has_room(workers, requests, laws, memory, w, r):
                 cost += _NO_ROOM * (1.0 + _loads(workers, requests, w, r, 0.0, memory[_GAMMA])[0])
             if cost < least:
                 least = cost
@@ -148,10 +150,10 @@ def _least_broken(
 
 @inlined
 def _refresh(cluster: Array, lengths: Array, memory: Array) -> None:
-    """Keep the longest expected rest up to date: after every 16 finished requests and a twentieth more."""
+    """Keep the expected lengths up to date: after every 16 finished requests and a twentieth more."""
     finished = cluster[0].finished
     if finished >= 1.05 * memory[_REFRESHED] + 16.0 or finished < memory[_REFRESHED]:
-        memory[_LONGEST] = longest_expected_rest(lengths)
+        memory[_LONGEST] = renew_table(lengths, memory, _TABLE)
         memory[_REFRESHED] = finished
 
 
@@ -182,7 +184,7 @@ def kernel(
         soonest_s = min(soonest_s, first_token_s)
         if not _promises_hold(workers, requests, cluster, types, laws, slo, memory, w, r, first_token_s, queue_spare_s):
             continue
-        if pace <= 1.0 and _has_room(workers, requests, laws, lengths, memory, w, r):
+        if pace <= 1.0 and _has_room(workers, requests, laws, memory, w, r):
             best, best_load, best_norm, best_error = w, load, norm, error
         elif load < second_load and _has_room_now(workers, requests, w, r):
             second, second_load = w, load
@@ -192,7 +194,7 @@ def kernel(
         return second
     if _may_hold(requests, cluster, slo, memory, r, soonest_s):
         return HOLD
-    return _least_broken(workers, requests, cluster, types, laws, slo, lengths, memory, r)
+    return _least_broken(workers, requests, cluster, types, laws, slo, memory, r)
 
 
 def make(scenario: Scenario, settings: Settings | None = None) -> TunableKernel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aladdin_agents.expectations import expected_rest, tokens_of
 from aladdin_agents.predictions import (
     first_token_after,
     prefill_backlog,
@@ -12,7 +13,6 @@ from aladdin_agents.predictions import (
 )
 from aladdin_env.compiled import compiled, inlined
 from aladdin_env.simulator import laws as law
-from aladdin_env.simulator.predictor import expected_length
 from aladdin_env.simulator.state import CHUNKED, DECODE_ROLE, NONE, PREFILL_ROLE, Array
 
 # A request that would arrive late costs at least a whole promise; its lateness decides among late ones.
@@ -35,8 +35,8 @@ def chance_of_a_miss(late_s: float, gain_s: float, rest_tokens: float) -> float:
 
 @compiled
 def broken_promises(
-    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, lengths: Array,
-    w: int, r: int, limit: float,
+    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, memory: Array,
+    table: int, w: int, r: int, limit: float,
 ) -> float:  # fmt: skip
     """Expected number of SLOs that placing ``r`` on ``w`` breaks: those of the running, of the waiting, and its own.
 
@@ -78,14 +78,12 @@ def broken_promises(
     while i != NONE and total < limit:
         request = requests[i]
         target = slo[request.klass, 1]
+        generated = tokens_of(workers, requests, w, i)
         if request.decoding:
-            generated = worker.decode_steps - request.joined_step
             due_s = request.first_token_s - laws[kind, law.OVERHEAD] + target * (steps - request.joined_step)
         else:
-            generated = int(request.generated)
             due_s = boundary_s + target
-        expected = expected_length(lengths, request.prompt_tokens, request.predicted_tokens, generated)
-        rest = max(1.0, expected - generated)
+        rest = expected_rest(requests, memory, table, i, generated)
         gain_s = target - after_s
         chance = chance_of_a_miss(boundary_s + stalled_s - due_s, gain_s, rest)
         total += max(0.0, chance - chance_of_a_miss(boundary_s + stalled_before_s - due_s, gain_s, rest))

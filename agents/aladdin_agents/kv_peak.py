@@ -1,28 +1,11 @@
-"""The exact KV peak of a worker over the expected future of its requests, and the bound that mostly spares it."""
+"""The exact KV peak of a worker over the expected future of its requests."""
 
 from __future__ import annotations
 
+from aladdin_agents.expectations import expected_rest, tokens_of
 from aladdin_env.compiled import compiled, inlined
 from aladdin_env.simulator import laws as law
-from aladdin_env.simulator.predictor import expected_length
-from aladdin_env.simulator.state import LENGTH_BINS, LENGTH_BUCKETS, NONE, Array
-
-
-@compiled
-def longest_expected_rest(lengths: Array) -> float:
-    """The most tokens that any request is still expected to generate: ``max over g, bucket of E[o | o > g] - g``."""
-    longest = 0.0
-    for bucket in range(LENGTH_BUCKETS):
-        count = 0.0
-        total = 0.0
-        for back in range(LENGTH_BINS):
-            at = LENGTH_BINS - 1 - back
-            count += lengths[bucket, at, 0]
-            total += lengths[bucket, at, 1]
-            if count > 0.0:
-                least = 2.0 ** ((at - 1) / 4.0) if at > 0 else 0.0  # shortest g that looks at this bin and beyond
-                longest = max(longest, total / count - least)
-    return longest
+from aladdin_env.simulator.state import NONE, Array
 
 
 @inlined
@@ -59,14 +42,15 @@ def sort_by_rest(memory: Array, first: int, count: int, stride: int) -> None:
 
 @compiled
 def kv_peak(
-    workers: Array, requests: Array, laws: Array, lengths: Array, memory: Array, first: int, stride: int, w: int, r: int
+    workers: Array, requests: Array, laws: Array, memory: Array, table: int, first: int, stride: int, w: int, r: int
 ) -> float:
     """Constraint 4, KV: the most tokens that w will hold at once with q, at equal growth of all [R].
 
     ``max_k sum over i with rest_i >= rest_k of (l_i + rest_k + j)``: when the k-th ends, those with more to come hold
     what they hold now and as much again as it generated. Not the sum of final sizes: who ends frees room. ``rest`` =
-    expected length (re-estimated where outlived) - g. ``memory[first : first + 2 stride]`` is working space; more than
-    ``stride`` requests count as infinite. Requests whose KV is on its way count with the mean of w's sums.
+    expected length (re-estimated where outlived, table at ``memory[table]``) - g. ``memory[first : first + 2 stride]``
+    is working space; more than ``stride`` requests count as infinite. Requests whose KV is on its way count with the
+    mean of w's sums.
     """
     worker = workers[w]
     members = worker.members + 1
@@ -79,9 +63,8 @@ def kv_peak(
         i = worker.run_head if part == 0 else worker.wait_head
         while i != NONE:
             request = requests[i]
-            generated = worker.decode_steps - request.joined_step if request.decoding else int(request.generated)
-            expected = expected_length(lengths, request.prompt_tokens, request.predicted_tokens, generated)
-            memory[first + count] = max(1.0, expected - generated)
+            generated = tokens_of(workers, requests, w, i)
+            memory[first + count] = expected_rest(requests, memory, table, i, generated)
             memory[first + stride + count] = float(request.prompt_tokens + generated)
             prompts += request.prompt_tokens
             predicted += request.predicted_tokens

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from aladdin_agents import constraints as c
 from aladdin_agents import predictions as p
 from aladdin_agents.baselines import least_request
+from aladdin_agents.expectations import TABLE, expected_output, renew_table
 from aladdin_agents.harm import broken_promises, chance_of_a_miss
-from aladdin_agents.kv_peak import kv_peak, longest_expected_rest, sort_by_rest
+from aladdin_agents.kv_peak import kv_peak, sort_by_rest
 from aladdin_env.scenario import SLO, SLOClass
+from aladdin_env.simulator.predictor import expected_length, observe_length
 from aladdin_env.simulator.run import Simulator
 from aladdin_env.simulator.state import LENGTH_BINS
 
@@ -238,14 +240,15 @@ def test_promise_by_hand():
 
 @pytest.mark.parametrize("scheduler", ["prefill_first", "chunked"])
 def test_kv_peak_is_that_of_growing_token_by_token_and_below_its_bound(scheduler):
-    memory = np.zeros(2 * 128)
+    memory = np.zeros(TABLE + 2 * 128)
     seen = []
 
     def check(view, request, w):
         x = world(view)
-        found = kv_peak(x.workers, x.requests, x.laws, x.lengths, memory, 0, 128, w, request.index)
+        rest = renew_table(x.lengths, memory, 0)
+        found = kv_peak(x.workers, x.requests, x.laws, memory, 0, TABLE, 128, w, request.index)
         near(found, plain.kv_peak(view, request, w), 1e-6)
-        longest = max(longest_expected_rest(x.lengths), 256.0, request.predicted_tokens)
+        longest = max(rest, 256.0, request.predicted_tokens)
         bound = c.kv_bound(x.workers, x.requests, x.laws, w, request.index, longest)
         seen.append(bound / found)
 
@@ -260,7 +263,7 @@ def test_kv_peak_of_too_many_is_infinite():
     for r in range(1, 5):
         put_waiting(s.world, 0, r)
     x = s.world
-    assert kv_peak(x.workers, x.requests, x.laws, x.lengths, np.zeros(8), 0, 4, 0, 0) > 1e200
+    assert kv_peak(x.workers, x.requests, x.laws, np.zeros(TABLE + 8), 0, TABLE, 4, 0, 0) > 1e200
 
 
 def test_kv_room_shrinks_where_outputs_run_long():
@@ -286,12 +289,24 @@ def test_sorted_prefixes_give_the_peak(pairs):
 
 
 def test_longest_expected_rest_of_a_table():
-    lengths = np.zeros((16, LENGTH_BINS + 1, 2))
-    assert longest_expected_rest(lengths) == 0.0
+    lengths, memory = np.zeros((16, LENGTH_BINS + 1, 2)), np.zeros(TABLE)
+    assert renew_table(lengths, memory, 0) == 0.0
     lengths[3, 32] = 4, 4 * 300.0  # bin 32 is 256 to 304 tokens
-    assert longest_expected_rest(lengths) == pytest.approx(300.0)
+    assert renew_table(lengths, memory, 0) == pytest.approx(300.0)
     lengths[3, 8] = 96, 96 * 4.0  # bin 8 is 4 tokens: who has outlived those is expected at 300
-    assert longest_expected_rest(lengths) == pytest.approx(300.0 - 4.0)
+    assert renew_table(lengths, memory, 0) == pytest.approx(300.0 - 4.0)
+
+
+@given(st.lists(st.tuples(st.integers(1, 30_000), st.integers(1, 5000)), max_size=50), st.integers(1, 30_000))
+def test_table_says_what_the_predictor_says(seen, prompt):
+    lengths, memory = np.zeros((16, LENGTH_BINS + 1, 2)), np.zeros(3 + TABLE)
+    for pair in seen:
+        observe_length(lengths, *pair)
+    renew_table(lengths, memory, 3)
+    for predicted in (1.0, 50.5):
+        for generated in (0, 1, 2, 7, 50, 51, 300, 2000, 9000):
+            wanted = expected_length(lengths, prompt, predicted, generated)
+            assert expected_output(memory, 3, prompt, predicted, generated) == pytest.approx(wanted)
 
 
 @given(st.floats(-1, 10), st.floats(-1, 1), st.floats(1, 1000))
@@ -313,7 +328,9 @@ def test_broken_promises_count_the_delayed():
     x = s.world
 
     def broken(w, r, limit=np.inf):
-        return broken_promises(x.workers, x.requests, x.cluster, x.types, x.laws, x.slo, x.lengths, w, r, limit)
+        return broken_promises(
+            x.workers, x.requests, x.cluster, x.types, x.laws, x.slo, np.zeros(TABLE), 0, w, r, limit
+        )
 
     assert broken(0, 0) == 0.0
     assert 0.0 < broken(1, 0) < broken(2, 0)

@@ -36,7 +36,13 @@ def test_interrupted(environment, scenario_file, tmp_path, jobs):
     variables = {**environment, "TOY_MARKER": str(markers / "marker")}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(
-        [*command, *more], env=variables, cwd=tmp_path, text=True, start_new_session=True, **pipes
+        [*command, *more],
+        env=variables,
+        cwd=tmp_path,
+        text=True,
+        start_new_session=True,
+        **pipes,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background shell ignores it
     )
     at_work = _wait_for(markers, jobs, process)
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the whole group
