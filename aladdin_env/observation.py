@@ -76,30 +76,30 @@ def _ratio(over: float, under: float, otherwise: float) -> float:
 
 
 @inlined
-def predicted_wait_s(worker: Record, kind: Record, laws: Array, prompt_tokens: float, now_s: float) -> float:
+def predicted_wait_s(
+    worker: Record, kind: Record, laws: Array, prompt_tokens: float, alone_s: float, decode_s: float, now_s: float
+) -> float:
     """Seconds until the first token of a prompt placed on ``worker`` now: rest of the step, queue, its own prefill.
 
     The queue is taken as equal steps within the token budget, its prompts as equally long; room for KV and in the
-    batch is taken for granted.
+    batch is taken for granted. ``alone_s``: prefill of this prompt in a step of its own; ``decode_s``: the next decode
+    step. Both are known to the caller, and an empty queue, the common case, needs no more.
     """
     law_of = worker.type_index
-    queued = float(worker.waiting_prefill_tokens)
-    tokens = queued + prompt_tokens
-    squares = prompt_tokens * prompt_tokens
-    if queued > 0.0:
-        squares += queued * queued / max(worker.waiting, 1)
     rest = max(worker.step_end_s - now_s, 0.0) if worker.step >= PREFILLING else 0.0
     mixes = kind.scheduler == CHUNKED and worker.decoding > 0
     budget = max(kind.max_num_batched_tokens - (worker.decoding if mixes else 0), 1)
+    queued = float(worker.waiting_prefill_tokens)
+    tokens = queued + prompt_tokens
     steps = 1.0
     if tokens > budget and (kind.scheduler == CHUNKED or worker.waiting > 0):  # a long prompt alone is one step
         steps = np.ceil(tokens / budget)
-        tokens /= steps
-        squares /= steps
+    step_s = alone_s
+    if steps > 1.0 or queued > 0.0:
+        squares = prompt_tokens * prompt_tokens + queued * queued / max(worker.waiting, 1)
+        step_s = law.prefill_time(laws, law_of, tokens / steps, squares / steps)
     if mixes:
-        step_s = law.mixed_time(laws, law_of, tokens, squares, worker.decoding, float(worker.context_tokens))
-    else:
-        step_s = law.prefill_time(laws, law_of, tokens, squares)
+        step_s = law.together(laws, law_of, step_s, decode_s)
     return float(rest + steps * step_s + laws[law_of, law.OVERHEAD])
 
 
@@ -159,15 +159,16 @@ def _encode_load(
     row[W.outbound] = _clip(worker.outbound * (1.0 / 32.0))
     row[W.kv_used] = worker.kv_used_blocks * scale.blocks
     row[W.context] = _clip(worker.context_tokens * scale.room)
+    decode_s = 0.0
     if worker.decoding > 0:
-        now = law.decode_time(laws, worker.type_index, worker.decoding, float(worker.context_tokens))
-        row[W.decode_now] = _clip(now * scale.atgt)
+        decode_s = law.decode_time(laws, worker.type_index, worker.decoding, float(worker.context_tokens))
+        row[W.decode_now] = _clip(decode_s * scale.atgt)
     batch = min(worker.running + joining + (1 if asked.stage else 0), worker.max_num_seqs)
     if batch > 0 and worker.role != PREFILL_ROLE:
         context = worker.member_prompt_tokens + asked.prompt + 0.5 * (worker.member_predicted_tokens + asked.output)
         row[W.decode_after] = _clip(law.decode_time(laws, worker.type_index, batch, context) * scale.atgt)
     if asked.stage == NEW and worker.role != DECODE_ROLE:
-        wait_s = predicted_wait_s(worker, kind, laws, asked.prompt, now_s)
+        wait_s = predicted_wait_s(worker, kind, laws, asked.prompt, stall_s, decode_s, now_s)
         row[W.ttft_here] = _clip((asked.waited_s + wait_s) * scale.ttft)
     row[W.slack] = _clip(least_slack(worker, slo, now_s, stall_s))
     peak = worker.member_prompt_tokens + worker.member_predicted_tokens + asked.prompt + asked.output
@@ -296,6 +297,7 @@ def encode(
     klass, stage = 0, 0
     prompt = output = waited_s = 0.0
     out_request[:] = 0.0
+    out_workers[:] = 0.0
     if r != NONE:
         request = requests[r]
         klass, stage = request.klass, request.stage
@@ -311,14 +313,16 @@ def encode(
         stall_s = law.prefill_time(laws, k, asked.prompt, asked.prompt * asked.prompt) if prefills else 0.0
         scale = _scales(kind, slo, klass)
         index, price = (k + 1.0) / types.shape[0], _ratio(kind.price_per_s, dearest, 0.0)
+        prefills_only = 1.0 if kind.role == PREFILL_ROLE else 0.0
+        decodes_only = 1.0 if kind.role == DECODE_ROLE else 0.0
+        gpus = _clip(kind.gpus * 0.125)
         for w in range(kind.first_slot, kind.first_slot + kind.slots):
             worker = workers[w]
             row = out_workers[w]
-            row[:] = 0.0
             row[W.type] = index
-            row[W.prefill_role] = 1.0 if kind.role == PREFILL_ROLE else 0.0
-            row[W.decode_role] = 1.0 if kind.role == DECODE_ROLE else 0.0
-            row[W.gpus] = _clip(kind.gpus * 0.125)
+            row[W.prefill_role] = prefills_only
+            row[W.decode_role] = decodes_only
+            row[W.gpus] = gpus
             row[W.price] = price
             if worker.status == OFF:
                 continue

@@ -271,14 +271,13 @@ class Engine:
 
     def info(self, e: int) -> dict[str, Any]:
         """What ``info`` of environment ``e`` carries at every step."""
-        found: dict[str, Any] = dict(zip(INFO, self.out.counters[e].tolist(), strict=True))
+        found: dict[str, Any] = dict(zip(INFO, self.out.counters[:, e].tolist(), strict=True))
         found["action_mask"] = self.out.mask[e].copy()
         return found
 
     def infos(self) -> dict[str, NDArray[Any]]:
         """The same for all environments: an array for each field."""
-        counters = self.out.counters.T.copy()
-        found: dict[str, NDArray[Any]] = dict(zip(INFO, counters, strict=True))
+        found: dict[str, NDArray[Any]] = dict(zip(INFO, self.out.counters.copy(), strict=True))
         found["action_mask"] = self.out.mask.copy()
         return found
 

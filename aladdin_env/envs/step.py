@@ -45,7 +45,7 @@ class Rules(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a step gives; every array has a leading axis of environments."""
+    """What a step gives; every array but ``counters`` has a leading axis of environments."""
 
     workers: Array  # (environments, slots, features) float32
     request: Array  # (environments, features) float32
@@ -53,7 +53,7 @@ class Outputs(NamedTuple):
     mask: Array  # (environments, actions) int8
     reward: Array  # (environments,) float64
     booked: Array  # (environments, 4) float64: totals that have been rewarded, order of reward.TERMS
-    counters: Array  # (environments, counters) float64, order of COUNTERS
+    counters: Array  # (counters, environments) float64, order of COUNTERS, then of reward.TERMS
     reason: Array  # (environments,) int64: why the simulator stopped: ASK, BEAT, DONE, TIME
     todo: Array  # (environments,) int8: SKIP, ACT, RESUME
 
@@ -111,7 +111,7 @@ def _observe(world: World, rules: Rules, out: Outputs, e: int, reason: int) -> N
         now_s = control.last_end_s if reason == DONE else now_s
         accrue(world.cluster, now_s)
     out.reward[e] = settle(world.cluster, now_s, rules.weights[e], out.booked[e])
-    _count(world.cluster, out.booked[e], out.counters[e])
+    _count(world.cluster, out.booked[e], out.counters[:, e])
     sync_all(world, now_s)
     encode(
         world.workers, world.requests, world.cluster, world.types, world.laws, world.slo, world.history,
@@ -169,7 +169,7 @@ def outputs(environments: int, slots: int, actions: int, sizes: tuple[int, int, 
         mask=np.ones((environments, actions), dtype=np.int8),
         reward=np.zeros(environments),
         booked=np.zeros((environments, len(TERMS))),
-        counters=np.zeros((environments, len(COUNTERS) + len(TERMS))),
+        counters=np.zeros((len(COUNTERS) + len(TERMS), environments)),
         reason=np.full(environments, DONE, dtype=np.int64),
         todo=np.zeros(environments, dtype=np.int8),
     )

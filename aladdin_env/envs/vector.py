@@ -50,6 +50,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]], 
         in_all = np.ones(num_envs, dtype=np.bool_)
         in_all.flags.writeable = False
         self._everywhere = {f"_{name}": in_all for name in self.engine.infos()}
+        self._flat_workers = self.engine.out.workers.reshape(num_envs, -1)  # the same memory
         self._last_actions: NDArray[np.int64] | None = None
         self._begun = False
 
@@ -113,7 +114,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]], 
                 "cluster": out.cluster[e].copy(), "mask": out.mask[e].copy(),
             }  # fmt: skip
         return {
-            "workers": out.workers.reshape(self.num_envs, -1).copy(),
+            "workers": self._flat_workers.copy(),
             "request": out.request.copy(),
             "cluster": out.cluster.copy(),
             "mask": out.mask.copy(),
@@ -145,7 +146,9 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]], 
 
     def _infos(self) -> dict[str, Any]:
         """Every field has an entry for every environment, which ``_field`` says in Gymnasium's way."""
-        return self.engine.infos() | self._everywhere
+        infos = self.engine.infos()
+        infos.update(self._everywhere)
+        return infos
 
     def _seeds(self, seed: Seeds) -> list[int | None]:
         if seed is None:

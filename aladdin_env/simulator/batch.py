@@ -180,12 +180,18 @@ def sync_worker(workers: Array, engines: Array, phases: Array, w: int, now_s: fl
     worker = workers[w]
     engine = engines[w]
     if worker.step == DECODING:
+        if now_s < worker.step_end_s:  # still the step of the last call, or the first one of the run
+            return
         elapsed = now_s - engine.run_start_s
-        steps = min(law.steps_within(engine.run_first_s, engine.run_growth_s, elapsed), engine.run_steps)
+        known = worker.decode_steps - engine.base_steps
+        steps = known + 1  # the common case: one more than at the last call
+        if law.run_time(engine.run_first_s, engine.run_growth_s, known + 2.0) <= elapsed:
+            steps = law.steps_within(engine.run_first_s, engine.run_growth_s, elapsed)
+        steps = min(steps, engine.run_steps)
+        taken = new_blocks(phases, w, worker.block_size, worker.decode_steps, worker.decoding, steps - known)
+        worker.kv_used_blocks += taken
         worker.decode_steps = engine.base_steps + steps
         worker.context_tokens = engine.base_context + steps * worker.decoding
-        taken = new_blocks(phases, w, worker.block_size, engine.base_steps, worker.decoding, steps)
-        worker.kv_used_blocks = worker.kv_blocks - engine.free_blocks + taken
         ends = min(steps + 1, engine.run_steps)
         worker.step_end_s = engine.run_start_s + law.run_time(engine.run_first_s, engine.run_growth_s, float(ends))
     else:

@@ -86,11 +86,16 @@ def decode_time(laws: Laws, kind: int, batch: int, context_tokens: float) -> flo
 
 
 @inlined
+def together(laws: Laws, kind: int, prefill_s: float, decode_s: float) -> float:
+    """Seconds of a step that does in one what alone would be a prefill and a decode step: one constant is saved."""
+    return max(prefill_s + decode_s - laws[kind, MIXED_OVERLAP], prefill_s, decode_s)
+
+
+@inlined
 def mixed_time(laws: Laws, kind: int, tokens: float, sum_squares: float, batch: int, context_tokens: float) -> float:
-    """Seconds of a step that prefills ``tokens`` and decodes ``batch`` requests: both parts over one constant."""
-    prefill = prefill_time(laws, kind, tokens, sum_squares)
-    decode = decode_time(laws, kind, batch, context_tokens)
-    return max(prefill + decode - laws[kind, MIXED_OVERLAP], prefill, decode)
+    """Seconds of a step that prefills ``tokens`` and decodes ``batch`` requests."""
+    prefill_s = prefill_time(laws, kind, tokens, sum_squares)
+    return together(laws, kind, prefill_s, decode_time(laws, kind, batch, context_tokens))
 
 
 @inlined

@@ -51,6 +51,7 @@ def _begin_decode(world: World, w: int, now_s: float, only_one: bool) -> None:
     engine.base_context = worker.context_tokens
     worker.step = DECODING
     worker.step_end_s = now_s + engine.run_first_s
+    worker.kv_used_blocks = worker.kv_blocks - engine.free_blocks
     end = now_s + law.run_time(engine.run_first_s, engine.run_growth_s, float(steps))
     reschedule(world.heap, world.event_s, w, end)
 

@@ -183,7 +183,9 @@ class RefResult:
 
     ``end_s`` is the time when the last request ended, in engine time, that is without a worker type's overhead. The
     seconds and the cost of workers are counted from 0 to that moment. ``steps`` counts steps that were completed.
-    ``heartbeats`` has the statuses right after the scale decision of each heartbeat.
+    ``heartbeats`` has the statuses right after the scale decision of each heartbeat. ``closest_s`` is the smallest gap
+    between two events that were due next at one time: where it is no larger than rounding errors, which of the two
+    came first says nothing.
     """
 
     requests: list[RefRequest]
@@ -192,6 +194,7 @@ class RefResult:
     end_s: float
     heartbeats: list[tuple[float, dict[str, int]]]
     steps: dict[str, int]  # "prefill", "decode", "mixed"
+    closest_s: float
 
 
 Place = Callable[[Snapshot, RefRequest], int]

@@ -78,6 +78,7 @@ class _Simulation:
         self.offer = False  # the held requests are to be offered again
         self.heartbeats: list[tuple[float, dict[str, int]]] = []
         self.steps = {"prefill": 0, "decode": 0, "mixed": 0}
+        self.closest_s = float("inf")
 
     def run(self) -> RefResult:
         for _ in range(MAX_INSTANTS):
@@ -96,7 +97,7 @@ class _Simulation:
         end = max((r.ended_s for r in self.requests if r.ended_s is not None), default=0.0)
         seconds = self.fleet.seconds(end)
         cost = sum(worker.type.price_per_s * s for worker, s in zip(self.workers, seconds, strict=True))
-        return RefResult(self.requests, seconds, cost, end, self.heartbeats, self.steps)
+        return RefResult(self.requests, seconds, cost, end, self.heartbeats, self.steps, self.closest_s)
 
     def all_ended(self) -> bool:
         return all(request.ended for request in self.requests)
@@ -112,8 +113,10 @@ class _Simulation:
         times += [w.step.ends_s for w in self.workers if w.step is not None]
         times += [w.until_s for w in self.workers if w.until_s is not None]
         times += [time for time, _ in self.failures]
-        assert min(times) >= self.now
-        return min(times)
+        first, second = (*sorted(times)[:2], float("inf"))[:2]
+        assert first >= self.now
+        self.closest_s = min(self.closest_s, second - first)
+        return first
 
     def deadline_s(self, request: RefRequest) -> float:
         assert request.held_since_s is not None

@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from aladdin_env.simulator.run import Simulator
@@ -16,6 +16,7 @@ from tests.env.simulator.random_cases import Case, random_case
 from tests.reference.simulator import simulate_reference
 
 CASES = int(os.environ.get("ALADDIN_REFERENCE_CASES", "700"))  # per scheduler and kind of arithmetic
+CLOSEST_S = 1e-9  # far above the rounding errors of sums that both sides form in different orders
 
 
 def _same(name: str, r: int, ours: float, theirs: float | None) -> None:
@@ -25,13 +26,15 @@ def _same(name: str, r: int, ours: float, theirs: float | None) -> None:
         assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-12), f"request {r}: {name}"
 
 
-def compare(case: Case) -> None:
+def compare(case: Case, *, ties: bool) -> None:
+    """Run both. Unless ``ties`` are exact, a case in which two events fall within rounding errors is not judged."""
     trace = case.draws.trace
     scripted = case.script()
     expected = simulate_reference(
         case.reference(), trace.arrival_s.tolist(), trace.prompt_tokens.tolist(), trace.output_tokens.tolist(),
         scripted.ref_place, scripted.ref_scale,
     )  # fmt: skip
+    assume(ties or expected.closest_s > CLOSEST_S)
     result = Simulator(case.scenario, draws=case.draws).run(case.script())
     rows = result.requests
     for r, want in enumerate(expected.requests):
@@ -58,8 +61,7 @@ def compare(case: Case) -> None:
 @settings(max_examples=CASES, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_every_time_agrees(scheduler: str, seed: int) -> None:
-    # Known fault, open: split, case 1018 (a held request's fate differs). Split is therefore run on fixed cases.
-    compare(random_case(seed % 300 if scheduler == "split" else seed, scheduler))
+    compare(random_case(seed, scheduler), ties=False)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -67,7 +69,7 @@ def test_every_time_agrees(scheduler: str, seed: int) -> None:
 @given(seed=st.integers(0, 2**32 - 1))
 def test_ties_are_broken_as_documented(scheduler: str, seed: int) -> None:
     """Times that are exact in binary make events coincide: the documented order decides."""
-    compare(random_case(seed, scheduler, dyadic=True))
+    compare(random_case(seed, scheduler, dyadic=True), ties=True)
 
 
 def test_the_random_cases_reach_every_corner() -> None:
