@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from aladdin_env.simulator import laws
 from aladdin_traces import checks
 from aladdin_traces.errors import InputError, suggest
+from aladdin_traces.files import whole_file
 
 FORMAT = 1
 _SHIPPED = Path(__file__).parent / "profiles"
@@ -306,7 +307,8 @@ class LatencyProfile:
 
     def to_json(self, path: str | Path) -> None:
         """Write the profile to ``path``, every number exactly."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def from_json(cls, path: str | Path) -> LatencyProfile:

@@ -85,7 +85,7 @@ class Kernel:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by the place of its function, which must be at the top of a module."""
         plain = self.function.__wrapped__
-        return _kernel_from, (plain.__module__, plain.__qualname__, self.name, self.needs_progress, self.memory)
+        return kernel_from, (plain.__module__, plain.__qualname__, self.name, self.needs_progress, self.memory)
 
     def with_memory(self, *values: float, name: str | None = None) -> Kernel:
         """The same kernel with other parameters."""
@@ -102,7 +102,7 @@ class Kernel:
         )  # fmt: skip
 
 
-def _kernel_from(module: str, qualname: str, name: str, needs_progress: bool, memory: NDArray[np.float64]) -> Kernel:
+def kernel_from(module: str, qualname: str, name: str, needs_progress: bool, memory: NDArray[np.float64]) -> Kernel:
     """The kernel that was pickled, with the function that its module has compiled."""
     found = getattr(import_module(module), qualname)
     return Kernel(name, found.function, needs_progress, memory)

@@ -25,6 +25,7 @@ from aladdin_env.errors import InputError, suggest
 from aladdin_env.latency import LatencyProfile, load_profile, profile_names
 from aladdin_env.scenario import Scenario
 from aladdin_traces import Workload, inside
+from aladdin_traces.files import whole_file
 
 NONE = "none"
 
@@ -53,7 +54,8 @@ def write_scenario(scenario: Scenario, path: str | Path) -> None:
     A trace at or below the file's folder is stored relative to it, any other by its absolute path.
     """
     text = tomli_w.dumps(scenario_to_dict(scenario, Path(path).parent), indent=2)
-    Path(path).write_text(text, encoding="utf-8")
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def scenario_to_dict(scenario: Scenario, folder: str | Path = ".") -> dict[str, Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aladdin_env.policy import Kernel
+from aladdin_env.policy import Kernel, kernel_from
 from aladdin_env.scenario import Scenario, WorkerType
 from aladdin_env.view import ClusterView, RequestView
 
@@ -44,6 +44,15 @@ class TunableKernel(Kernel):
     def __post_init__(self) -> None:
         object.__setattr__(self, "_asked", self.memory.copy())
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> TunableKernel:
+        """Compiled code is shared; what was remembered when asked from Python is not."""
+        return replace(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as a kernel is, with its parameters."""
+        _, arguments = super().__reduce__()
+        return _tunable_from, (arguments, dict(self.parameters))
+
     def reset(self, scenario: Scenario) -> None:
         """Forget what was remembered when asked from Python; called at the start of an episode."""
         self._asked[:] = self.memory
@@ -60,6 +69,11 @@ class TunableKernel(Kernel):
     def settings(self) -> Settings:
         """The parameters by name."""
         return {"policy": self.name, **self.parameters}
+
+
+def _tunable_from(arguments: tuple[Any, ...], parameters: dict[str, float]) -> TunableKernel:
+    kernel = kernel_from(*arguments)
+    return TunableKernel(kernel.name, kernel.function, kernel.needs_progress, kernel.memory, parameters)
 
 
 def seconds_per_request(kind: WorkerType) -> float:

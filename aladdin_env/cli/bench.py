@@ -18,9 +18,9 @@ from aladdin_env.cli.output import (
     progress_bar,
     say_if_compiling,
     stdout,
-    whole_file,
 )
 from aladdin_env.cli.tables import pairs_table
+from aladdin_traces.files import whole_file
 
 
 def bench(

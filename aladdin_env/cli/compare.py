@@ -18,7 +18,6 @@ from aladdin_env.cli.output import (
     say_if_compiling,
     stderr,
     stdout,
-    whole_file,
     write_table,
 )
 from aladdin_env.cli.tables import comparison_table
@@ -36,6 +35,7 @@ from aladdin_env.compare import compare as run_comparison
 from aladdin_env.compare.comparison import check_share
 from aladdin_env.errors import InputError
 from aladdin_env.scenario import Scenario
+from aladdin_traces.files import whole_file
 
 
 def compare(

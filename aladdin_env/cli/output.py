@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from aladdin_env.compiled import is_cold
 from aladdin_env.errors import InputError
+from aladdin_traces.files import whole_file
 
 WIDTH = 120
 
@@ -81,26 +81,6 @@ def check_writable(option: str, path: Path | None, suffixes: tuple[str, ...]) ->
         raise InputError(option, str(path), "give a file in a folder that exists")
     if not os.access(path.parent, os.W_OK):
         raise InputError(option, str(path), "the folder cannot be written to")
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place once everything is written, and vanishes otherwise."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from aladdin_env import presets
-from aladdin_env.cli import output
 from aladdin_env.compare import planning
 from aladdin_env.compare.planning import Sizing, plan
 from aladdin_env.scenario_file import read_scenario
@@ -47,16 +46,6 @@ def test_simulate_writes_requests_and_fleet(cli, scenario, scenario_file, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
         "fleet.csv", f"requests.{suffix}", "small.toml",
     ]  # fmt: skip
-
-
-def test_nothing_half_written(tmp_path):
-    path = tmp_path / "rows.csv"
-    path.write_text("before")
-    with pytest.raises(ZeroDivisionError), output.whole_file(path) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
-    assert path.read_text() == "before"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 # --- plan ---

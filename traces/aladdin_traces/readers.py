@@ -3,6 +3,7 @@
 A further format is one more `Reader` given to `register_reader`; nothing else changes.
 """
 
+import gzip
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from aladdin_traces.errors import InputError, suggest
+from aladdin_traces.files import whole_file
 from aladdin_traces.source import Source, open_source
 from aladdin_traces.tables import CsvTable, trace_from_columns
 from aladdin_traces.trace import SLO_CLASSES, Trace
@@ -79,14 +81,12 @@ def write_trace(trace: Trace, path: str | os.PathLike[str]) -> None:
         raise InputError("trace", trace, "give a trace with at least one request")
     table = trace.to_frame() if trace.klass.any() else trace.to_frame().drop(columns="klass")
     name = os.fspath(path)
-    try:
-        if name.endswith(".gz"):
-            # Without a fixed mtime the clock would stand in the file.
-            table.to_csv(name, index=False, lineterminator="\n", compression={"method": "gzip", "mtime": 0})
+    with whole_file(name) as temporary:
+        if name.endswith(".gz"):  # neither the clock nor the temporary name may stand in the file
+            with open(temporary, "wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
+                table.to_csv(packed, index=False, lineterminator="\n")
         else:
-            table.to_csv(name, index=False, lineterminator="\n", compression=None)
-    except OSError as error:
-        raise InputError("path", name, f"it cannot be written ({error.strerror or error})") from None
+            table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def _choose(source: Source, format: str | None) -> Reader:
