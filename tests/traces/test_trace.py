@@ -13,7 +13,7 @@ from aladdin_traces import InputError, Trace
 
 @pytest.fixture
 def trace() -> Trace:
-    return Trace.from_arrays([0.0, 1.5, 1.5, 4.0], [10, 20, 30, 40], [1, 2, 3, 4], [0, 1, 2, 3], {"lost": 2})
+    return Trace.from_arrays([0.0, 1.5, 1.5, 4.0], [10, 20, 30, 40], [1, 2, 3, 4], [0, 1, 2, 3], dropped={"lost": 2})
 
 
 def test_arrays_have_their_types_and_are_copies() -> None:

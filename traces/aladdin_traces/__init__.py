@@ -16,6 +16,7 @@ from aladdin_traces.lengths import (
     LognormalMixture,
     TokenLaw,
 )
+from aladdin_traces.prefix import PrefixBlocks
 from aladdin_traces.presets import LENGTHS
 from aladdin_traces.readers import READERS, Reader, read_trace, register_reader, write_trace
 from aladdin_traces.source import Source
@@ -42,6 +43,7 @@ __all__ = [
     "LognormalMixture",
     "OnOff",
     "Poisson",
+    "PrefixBlocks",
     "Reader",
     "Source",
     "TokenLaw",

@@ -12,6 +12,7 @@ import pandas as pd
 from aladdin_traces import checks
 from aladdin_traces.columns import ClassArray, FloatArray, TokenArray, arrival_column, whole_column
 from aladdin_traces.errors import InputError
+from aladdin_traces.prefix import PrefixBlocks
 
 SLO_CLASSES = 4
 """Number of SLO classes; class indices run from 0 to 3."""
@@ -29,6 +30,7 @@ class Trace:
         prompt_tokens: Prompt lengths in tokens, int32, >= 1.
         output_tokens: Output lengths in tokens, int32, >= 1.
         klass: Index of the SLO class, int8, 0 to 3.
+        prefix_blocks: Which prompts share which prefix, where that is known.
         dropped: Rows that a reader left out, counted by reason.
     """
 
@@ -36,6 +38,7 @@ class Trace:
     prompt_tokens: TokenArray
     output_tokens: TokenArray
     klass: ClassArray
+    prefix_blocks: PrefixBlocks | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,6 +55,8 @@ class Trace:
         prompt_tokens: npt.ArrayLike,
         output_tokens: npt.ArrayLike,
         klass: npt.ArrayLike | None = None,
+        *,
+        prefix_blocks: PrefixBlocks | None = None,
         dropped: Mapping[str, int] | None = None,
     ) -> "Trace":
         """Check and copy flat arrays or lists of one length n >= 1.
@@ -61,6 +66,7 @@ class Trace:
             prompt_tokens: Whole numbers from 1 to 2**31 - 1.
             output_tokens: The same.
             klass: Whole numbers from 0 to 3; all 0 when left out.
+            prefix_blocks: Blocks of n requests.
             dropped: Rows left out by a reader, counted by reason.
 
         Raises:
@@ -73,7 +79,11 @@ class Trace:
         for name, column in (("prompt_tokens", prompts), ("output_tokens", outputs), ("klass", classes)):
             if len(column) != len(arrivals):
                 raise InputError(name, f"{len(column)} values", f"give as many as arrival_s has ({len(arrivals)})")
-        return cls(arrivals, prompts.astype(np.int32), outputs.astype(np.int32), classes.astype(np.int8), dropped or {})
+        if prefix_blocks is not None and len(prefix_blocks) != len(arrivals):
+            mend = f"give as many as arrival_s has ({len(arrivals)})"
+            raise InputError("prefix_blocks", f"{len(prefix_blocks)} requests", mend)
+        tokens = (prompts.astype(np.int32), outputs.astype(np.int32))
+        return cls(arrivals, *tokens, classes.astype(np.int8), prefix_blocks, dropped or {})
 
     def __len__(self) -> int:
         """Return the number of requests."""
@@ -83,7 +93,8 @@ class Trace:
         """Compare the requests, element by element."""
         if not isinstance(other, Trace):
             return NotImplemented
-        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in _DTYPES)
+        same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in _DTYPES)
+        return same and self.prefix_blocks == other.prefix_blocks
 
     def __hash__(self) -> int:
         """Hash the requests, in agreement with ``==``."""
@@ -118,8 +129,14 @@ class Trace:
         if end_s != math.inf:
             checks.number("end_s", end_s, above=start)
         first, last = np.searchsorted(self.arrival_s, [start, end_s], side="left")
-        part = {name: getattr(self, name)[first:last] for name in _DTYPES}
-        return dataclasses.replace(self, **{**part, "arrival_s": part["arrival_s"] - start})
+        part = self.take(np.arange(first, last))
+        return dataclasses.replace(part, arrival_s=part.arrival_s - start)
+
+    def take(self, requests: npt.NDArray[np.int64]) -> "Trace":
+        """Return these requests (ascending indices), with their times as they are."""
+        part = {name: getattr(self, name)[requests] for name in _DTYPES}
+        blocks = None if self.prefix_blocks is None else self.prefix_blocks.take(requests)
+        return dataclasses.replace(self, **part, prefix_blocks=blocks)
 
     def scale_rate(self, factor: float) -> "Trace":
         """Return the trace with every arrival time divided by ``factor`` > 0: ``factor`` times the rate.
