@@ -13,6 +13,7 @@ from aladdin_env.cli.compare import compare
 from aladdin_env.cli.listings import policies, scenarios
 from aladdin_env.cli.plan import plan
 from aladdin_env.cli.simulate import simulate
+from aladdin_env.cli.trace import trace
 from aladdin_env.errors import InputError
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -57,6 +58,7 @@ app.command()(simulate)
 app.command()(plan)
 app.command()(bench)
 app.add_typer(scenarios, name="scenarios")
+app.add_typer(trace, name="trace")
 app.command()(policies)
 
 

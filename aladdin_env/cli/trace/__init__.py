@@ -1,0 +1,7 @@
+"""``aladdin trace``: read, convert, describe, fit and fetch request traces; each command has its own module."""
+
+from __future__ import annotations
+
+import typer
+
+trace = typer.Typer(help="Request traces: look at them, convert them, fit them, fetch them.", no_args_is_help=True)
