@@ -43,7 +43,7 @@ WORKER_TABLE = (
     Feature("kv_peak", "prompts and predicted outputs of all requests here and this one", "KV tokens of the worker"),
     Feature("prediction_error", "decaying sum of predicted - true output of what ended here", "2048 tokens"),
     Feature("ready_in", "seconds until a STARTING or FAILED worker is READY", "60 s"),
-    Feature("prefix_hit", "share of the prompt whose KV is cached here (always 0 in this version)", "whole prompt"),
+    Feature("prefix_hit", "share of the prompt whose KV is cached here", "whole prompt"),
     Feature("can_place", "whether this request may be placed here now", "flag"),
 )  # fmt: skip
 REQUEST_TABLE = (

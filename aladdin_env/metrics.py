@@ -74,6 +74,8 @@ class Result:
         self.policy = policy
         self._requests = world.requests[:requests]
         self._outputs = world.truth["output_tokens"][:requests]
+        hits = world.prefixes["hit_tokens"]
+        self._hits = hits[:requests] if len(hits) >= requests else np.zeros(requests, dtype=np.int32)
         self._fleet = fleet
         self.summary = summarise(world, requests, scenario)
 
@@ -81,7 +83,8 @@ class Result:
     def requests(self) -> pd.DataFrame:
         """One row per request, in order of arrival. Times in seconds, NaN for what never happened.
 
-        ``queue_s``: from arrival until an engine admitted it. ``met_slo``: first token and pace in time, and served.
+        ``queue_s``: from arrival until an engine admitted it. ``prefix_hit_tokens``: prompt tokens whose KV was cached
+        there. ``met_slo``: first token and pace in time, and served.
         """
         r = self._requests
         served = (r["status"] == FINISHED) | (r["status"] == TRUNCATED)
@@ -91,6 +94,7 @@ class Result:
                 "prompt_tokens": r["prompt_tokens"],
                 "output_tokens": self._outputs,
                 "predicted_tokens": r["predicted_tokens"],
+                "prefix_hit_tokens": self._hits,
                 "worker": r["worker"],
                 "queue_s": r["admitted_s"] - r["arrival_s"],
                 "first_token_s": r["first_token_s"],
@@ -138,7 +142,8 @@ def summarise(world: World, n: int, scenario: Scenario) -> dict[str, float]:
     """The measures of a run: percentiles of TTFT, ATGT, end-to-end and queue time, attainment, goodput, cost.
 
     ``slo_attainment``: requests served within their SLO over all that arrived. ``goodput_rps``: those per second of the
-    run. ``goodput_per_gpu_rps``: per GPU in use on average. GPU time counts from 0 to the end of the last request.
+    run. ``goodput_per_gpu_rps``: per GPU in use on average. ``prefix_hit_ratio``: prompt tokens whose KV was cached over
+    all that were admitted (0 without prefix caching). GPU time counts from 0 to the end of the last request.
     """
     requests = world.requests[:n]
     cluster, control = world.cluster[0], world.control[0]
@@ -159,6 +164,8 @@ def summarise(world: World, n: int, scenario: Scenario) -> dict[str, float]:
         "cost": float(cluster["cost"]),
         "cost_per_1k_requests": 1000 * float(cluster["cost"]) / n,
     }
+    asked = int(cluster["prefix_asked_tokens"])
+    out["prefix_hit_ratio"] = int(cluster["prefix_hit_tokens"]) / asked if asked else 0.0
     for name, values in request_times(requests).items():
         out |= _percentiles(name, values)
     counts = ("finished", "ttft_missed", "atgt_missed", "rejected", "failed", "truncated", "preemptions", "retries")

@@ -82,21 +82,23 @@ def predicted_wait_s(
     """Seconds until the first token of a prompt placed on ``worker`` now: rest of the step, queue, its own prefill.
 
     The queue is taken as equal steps within the token budget, its prompts as equally long; room for KV and in the
-    batch is taken for granted. ``alone_s``: prefill of this prompt in a step of its own; ``decode_s``: the next decode
-    step. Both are known to the caller, and an empty queue, the common case, needs no more.
+    batch is taken for granted, and hits only for this prompt. ``alone_s``: prefill of this prompt, all of it, in a step
+    of its own; ``decode_s``: the next decode step. Both are known to the caller, and an empty queue, the common case,
+    needs no more.
     """
     law_of = worker.type_index
     rest = max(worker.step_end_s - now_s, 0.0) if worker.step >= PREFILLING else 0.0
     mixes = kind.scheduler == CHUNKED and worker.decoding > 0
     budget = max(kind.max_num_batched_tokens - (worker.decoding if mixes else 0), 1)
     queued = float(worker.waiting_prefill_tokens)
-    tokens = queued + prompt_tokens
+    cached = float(worker.prefix_hit_tokens)
+    tokens = queued + prompt_tokens - cached
     steps = 1.0
     if tokens > budget and (kind.scheduler == CHUNKED or worker.waiting > 0):  # a long prompt alone is one step
         steps = np.ceil(tokens / budget)
     step_s = alone_s
-    if steps > 1.0 or queued > 0.0:
-        squares = prompt_tokens * prompt_tokens + queued * queued / max(worker.waiting, 1)
+    if steps > 1.0 or queued > 0.0 or cached > 0.0:
+        squares = prompt_tokens * prompt_tokens - cached * cached + queued * queued / max(worker.waiting, 1)
         step_s = law.prefill_time(laws, law_of, tokens / steps, squares / steps)
     if mixes:
         step_s = law.together(laws, law_of, step_s, decode_s)
@@ -170,6 +172,7 @@ def _encode_load(
     if asked.stage == NEW and worker.role != DECODE_ROLE:
         wait_s = predicted_wait_s(worker, kind, laws, asked.prompt, stall_s, decode_s, now_s)
         row[W.ttft_here] = _clip((asked.waited_s + wait_s) * scale.ttft)
+        row[W.prefix_hit] = _ratio(float(worker.prefix_hit_tokens), asked.prompt, 0.0)
     row[W.slack] = _clip(least_slack(worker, slo, now_s, stall_s))
     peak = worker.member_prompt_tokens + worker.member_predicted_tokens + asked.prompt + asked.output
     row[W.kv_peak] = _clip(peak * scale.room)

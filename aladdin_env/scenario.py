@@ -86,6 +86,8 @@ class WorkerType:
         max_num_batched_tokens: Token budget of a step.
         kv_capacity_tokens: KV room of a worker, tokens; None takes the profile's.
         block_size: Tokens per KV block.
+        prefix_cache: Keep the KV of prompts for later ones with the same prefix, as vLLM does; it matters only where
+            the workload says which prompts share one.
     """
 
     name: str
@@ -101,6 +103,7 @@ class WorkerType:
     max_num_batched_tokens: int = 8192
     kv_capacity_tokens: int | None = None
     block_size: int = 16
+    prefix_cache: bool = True
 
     def __post_init__(self) -> None:
         if isinstance(self.profile, str):

@@ -131,6 +131,11 @@ class ClusterView:
         """Whether ``request`` may be placed on ``slot`` now."""
         return bool(can_place(self._world.workers, self._world.requests, slot, request.index))
 
+    def prefix_hits(self) -> NDArray[np.int32]:
+        """Prompt tokens of the request to be placed whose KV is cached on each worker that may take it, (slots,)."""
+        hits: NDArray[np.int32] = self.workers["prefix_hit_tokens"].copy()
+        return hits
+
     def running(self, slot: int) -> list[int]:
         """Requests that the engine of ``slot`` has admitted, in that order."""
         return self._list(int(self.workers["run_head"][slot]))

@@ -124,27 +124,63 @@ def power_of_two(
     return b if load_b < load_a else a
 
 
+@inlined
+def outstanding_tokens(workers: Array, w: int) -> float:
+    """Prompt and predicted output tokens of a worker's requests, less what is done of them, and one for the newcomer.
+
+    What is done is the context of the decoding ones. No request counts for less than one token.
+    """
+    worker = workers[w]
+    members = worker.member_prompt_tokens + worker.member_predicted_tokens - worker.context_tokens
+    floor = worker.waiting_prefill_tokens + float(worker.members)
+    return float(max(members, floor) + 1.0)
+
+
 @placement_kernel("least_tokens", needs_progress=True)
 def least_tokens(
     workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, lengths: Array,
     memory: Array, r: int,
 ) -> int:  # fmt: skip
-    """Fewest outstanding tokens: prompt and predicted output of a worker's requests, less what is done of them.
-
-    What is done is the context of the decoding ones. No request counts for less than one token (memory: weights).
-    """
+    """Fewest outstanding tokens; see :func:`outstanding_tokens` (memory: weights)."""
     best = HOLD
     least = np.inf
     for w in range(workers.shape[0]):
         if can_place(workers, requests, w, r):
-            worker = workers[w]
-            members = worker.member_prompt_tokens + worker.member_predicted_tokens - worker.context_tokens
-            floor = worker.waiting_prefill_tokens + float(workers[w].members)
-            load = (max(members, floor) + 1.0) * memory[worker.type_index]
+            load = outstanding_tokens(workers, w) * memory[workers[w].type_index]
             if load < least:
                 least = load
                 best = w
     return best
+
+
+@placement_kernel("prefix_affinity", needs_progress=True)
+def prefix_affinity(
+    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, lengths: Array,
+    memory: Array, r: int,
+) -> int:  # fmt: skip
+    """Prefix affinity, then fewest outstanding tokens: llm-d's default, in our reconstruction.
+
+    Only workers that have cached at least ``memory[0]`` of the prompt are looked at, if there are any and the fleet is
+    not out of balance: the busiest candidate has at most ``memory[1]`` requests more than the idlest, or at most
+    ``memory[2]`` times as many (thresholds of vllm-router's and SGLang's ``cache_aware``; behind: weights).
+    """
+    wanted = max(memory[0] * requests[r].prompt_tokens, 1.0)
+    fewest, most = 1 << 30, 0
+    for w in range(workers.shape[0]):
+        if can_place(workers, requests, w, r):
+            fewest, most = min(fewest, workers[w].members), max(most, workers[w].members)
+    if most - fewest > memory[1] and most > memory[2] * fewest:
+        wanted = np.inf
+    best = near = HOLD
+    least = least_near = np.inf
+    for w in range(workers.shape[0]):
+        if can_place(workers, requests, w, r):
+            load = outstanding_tokens(workers, w) * memory[3 + workers[w].type_index]
+            if load < least:
+                least, best = load, w
+            if workers[w].prefix_hit_tokens >= wanted and load < least_near:
+                least_near, near = load, w
+    return best if near == HOLD else near
 
 
 @placement_kernel("least_kv", needs_progress=True)
@@ -173,6 +209,7 @@ def lmetric(
 ) -> int:  # fmt: skip
     """LMetric (arXiv 2603.15202): least product of prefill tokens to do and batch size, both with ``r`` counted in.
 
+    Of ``r`` only what the worker has not cached counts.
     A prefilled request adds its context instead of prefill work (our reconstruction), which makes it a shortest queue
     (memory: weights).
     """
@@ -181,7 +218,7 @@ def lmetric(
     for w in range(workers.shape[0]):
         if can_place(workers, requests, w, r):
             worker = workers[w]
-            tokens = worker.waiting_prefill_tokens + requests[r].prompt_tokens
+            tokens = worker.waiting_prefill_tokens + requests[r].prompt_tokens - worker.prefix_hit_tokens
             load = tokens * (workers[w].members + 1.0) * memory[worker.type_index]
             if load < least:
                 least = load

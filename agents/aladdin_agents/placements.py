@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from aladdin_agents import aladdin, baselines
@@ -10,9 +12,11 @@ from aladdin_env.policy import Kernel
 from aladdin_env.scenario import Scenario
 
 
-def _weighted(kernel: Kernel, scenario: Scenario) -> TunableKernel:
+def _weighted(kernel: Kernel, scenario: Scenario, first: Mapping[str, float] | None = None) -> TunableKernel:
     weights = type_weights(scenario)
-    named = {f"weight_{kind.name}": float(x) for kind, x in zip(scenario.fleet.types, weights, strict=True)}
+    named = dict(first or {}) | {
+        f"weight_{kind.name}": float(x) for kind, x in zip(scenario.fleet.types, weights, strict=True)
+    }
     return TunableKernel.of(kernel, named)
 
 
@@ -44,6 +48,15 @@ def make_least_tokens(scenario: Scenario) -> TunableKernel:
 def make_least_kv(scenario: Scenario) -> TunableKernel:
     """Lowest KV use."""
     return TunableKernel.of(baselines.least_kv)
+
+
+# The share of a prompt that makes a worker its home, and when balance matters more (vllm-router's defaults).
+_AFFINITY = {"cache_threshold": 0.3, "balance_abs_threshold": 64.0, "balance_rel_threshold": 1.5}
+
+
+def make_prefix_affinity(scenario: Scenario) -> TunableKernel:
+    """Where most of the prompt is cached, then fewest tokens."""
+    return _weighted(baselines.prefix_affinity, scenario, _AFFINITY)
 
 
 def make_lmetric(scenario: Scenario) -> TunableKernel:

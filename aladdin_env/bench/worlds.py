@@ -13,7 +13,7 @@ from aladdin_env.errors import InputError
 from aladdin_env.policy import Kernel, make_policy
 from aladdin_env.scenario import SLO, Fleet, Scenario, WorkerType
 from aladdin_env.simulator.core import DONE, advance
-from aladdin_env.simulator.setup import Draws, draw, load, one, shape_of, write_static
+from aladdin_env.simulator.setup import Draws, Room, draw, load, one, shape_of, write_static
 from aladdin_env.simulator.state import World, allocate
 from aladdin_traces import Poisson, Workload
 
@@ -64,7 +64,7 @@ class Bench:
         """Drawn and allocated, not loaded."""
         kernel = kernel_of(policy, scenario)
         draws = draw(scenario, np.random.default_rng(seed))
-        shape = shape_of(scenario, len(draws.trace), len(draws.failures), len(kernel.memory), log=False)
+        shape = shape_of(scenario, Room.of(scenario, draws), len(kernel.memory), log=False)
         world = one(allocate(1, shape), 0)
         write_static(world, scenario)
         return cls(scenario, draws, kernel, world)

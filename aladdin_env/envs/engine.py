@@ -23,7 +23,7 @@ from aladdin_env.policy import Kernel
 from aladdin_env.reward import TERMS, weights_row
 from aladdin_env.scenario import Scenario, WorkerType
 from aladdin_env.simulator.core import DONE, TIME
-from aladdin_env.simulator.setup import Draws, check, draw, load, one, shape_of, write_static
+from aladdin_env.simulator.setup import Draws, Room, check, draw, load, one, shape_of, write_static
 from aladdin_env.simulator.state import World, allocate
 from aladdin_env.view import ClusterView
 
@@ -71,7 +71,7 @@ def load_scenario(source: Scenario | str | Path) -> Scenario:
 
 def _frame(scenario: Scenario) -> tuple[Any, ...]:
     """What scenarios of one environment must have in common: the size of every array but those of requests."""
-    shape = shape_of(scenario, 1, 1, 1, False)
+    shape = shape_of(scenario, Room(1, 1), 1, False)
     types = [(kind.name, kind.maximum) for kind in scenario.fleet.types]
     return (types, scenario.fleet.is_split, shape.row, shape.max_num_seqs, shape.block_size)
 
@@ -115,14 +115,14 @@ class Engine:
         )
         self._totals = np.zeros(environments, dtype=np.int64)
         self._written: list[Scenario | None] = [None] * environments
-        self._allocate(1, 1)
+        self._allocate(Room(1, 1))
         self._step = self._compiled_step()
 
     # --- arrays ---------------------------------------------------------------------------------------------------
 
-    def _allocate(self, requests: int, failures: int) -> None:
-        shape = shape_of(self.scenario, requests, failures, len(self._kernel.memory), self._listens)
-        self._room = (shape.requests, shape.failures)
+    def _allocate(self, room: Room) -> None:
+        shape = shape_of(self.scenario, room, len(self._kernel.memory), self._listens)
+        self._room = room
         self._take(allocate(self.environments, shape))
         self._written = [None] * self.environments
 
@@ -131,14 +131,14 @@ class Engine:
         self.worlds = [one(batch, e) for e in range(self.environments)]
         self._views: dict[int, ClusterView] = {}
 
-    def _fit(self, requests: int, failures: int) -> None:
+    def _fit(self, needed: Room) -> None:
         """Make room for an episode; what other environments are in the middle of is kept."""
-        if requests <= self._room[0] and failures <= self._room[1]:
+        if all(need <= has for need, has in zip(needed, self._room, strict=True)):
             return
         old = self.batch
-        room = (max(self._room[0], math.ceil(_GROWTH * requests)), max(self._room[1], math.ceil(_GROWTH * failures)))
+        room = Room(*(max(has, math.ceil(_GROWTH * need)) for need, has in zip(needed, self._room, strict=True)))
         written = self._written
-        self._allocate(*room)
+        self._allocate(room)
         for name, before in old._asdict().items():
             getattr(self.batch, name)[tuple(slice(0, n) for n in before.shape)] = before
         self.batch.failures["time_s"][:, old.failures.shape[1] :] = np.inf
@@ -178,7 +178,7 @@ class Engine:
         drawn = draws if draws is not None else draw(scenario, rng)
         trace = drawn.trace
         check(scenario, trace)
-        self._fit(len(trace), len(drawn.failures))
+        self._fit(Room.of(scenario, drawn))
         if self.scenarios[e] is not scenario:
             self.scenarios[e] = scenario
             self._views.pop(e, None)

@@ -142,7 +142,8 @@ def step_batch(
             continue
         world = World(
             batch.workers[e], batch.requests[e], batch.cluster[e], batch.types[e], batch.laws[e], batch.slo[e],
-            batch.lengths[e], batch.history[e], batch.memory[e], batch.truth[e], batch.engines[e], batch.control[e],
+            batch.lengths[e], batch.history[e], batch.memory[e], batch.truth[e], batch.prefixes[e],
+            batch.prefix_ids[e], batch.cache[e], batch.cache_buckets[e], batch.engines[e], batch.control[e],
             batch.finish_heap[e], batch.phases[e], batch.heap[e], batch.event_s[e], batch.cold_starts[e],
             batch.failures[e], batch.transit_s[e], batch.transit_request[e], batch.log[e],
         )  # fmt: skip

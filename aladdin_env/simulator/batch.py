@@ -7,6 +7,7 @@ import numpy as np
 from aladdin_env.compiled import compiled, inlined
 from aladdin_env.simulator import laws as law
 from aladdin_env.simulator.lists import heap_discard, run_remove, sift_down, sift_up, wait_push_front
+from aladdin_env.simulator.prefix import clear_cache, prefix_span, release_kv
 from aladdin_env.simulator.state import (
     DECODING,
     MAX_CLASSES,
@@ -155,7 +156,7 @@ def preempt_last(world: World, w: int) -> None:
     else:  # an unfinished chunked prefill: the rest of it is counted already
         worker.waiting_prefill_tokens += request.computed
         engine.partial = NONE
-    engine.free_blocks += law.blocks_for(request.computed + kv_overhead(world, w), worker.block_size)
+    release_kv(world, w, r, kv_overhead(world, w))
     run_remove(world.workers, world.requests, w, r)
     release_slack(world, w, r)
     request.computed = 0
@@ -228,4 +229,6 @@ def clear_worker(world: World, w: int) -> None:
     engine.partial = NONE
     engine.taken = NONE
     engine.free_blocks = worker.kv_blocks
+    if prefix_span(world, w) > 0:
+        clear_cache(world, w)
     world.phases[w, :] = 0

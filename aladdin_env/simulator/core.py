@@ -16,6 +16,7 @@ from aladdin_env.simulator.fleet import (
     wake,
 )
 from aladdin_env.simulator.lists import reschedule
+from aladdin_env.simulator.prefix import evict_to, note_hits
 from aladdin_env.simulator.requests import end_served, finish_prefill, remove_pending
 from aladdin_env.simulator.router import answer, arrive, can_place, expire_first_held, has_candidate, wake_or_cut
 from aladdin_env.simulator.schedulers import begin_step
@@ -75,6 +76,8 @@ def _end_decode_steps(world: World, w: int, steps: int) -> None:
         engine.free_blocks -= new_blocks(world.phases, w, worker.block_size, engine.base_steps, worker.decoding, steps)
         worker.decode_steps = engine.base_steps + steps
         worker.context_tokens = engine.base_context + steps * worker.decoding
+        if engine.cache_idle > 0:
+            evict_to(world, w, engine.free_blocks)
     else:  # a mixed step has taken its blocks at its start
         worker.decode_steps += steps
         worker.context_tokens += steps * worker.decoding
@@ -299,6 +302,8 @@ def advance(world: World, until_s: float, kernel: object, use_kernel: bool, need
                 control.decisions += 1
                 if needs_progress:
                     sync_all(world, next_s)
+                if control.prefix_tokens > 0:
+                    note_hits(world, r, next_s)
                 if not use_kernel:
                     control.asked = r
                     return ASK

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from aladdin_env.compiled import compiled, inlined
-from aladdin_env.simulator import laws as law
 from aladdin_env.simulator.batch import clear_worker, kv_overhead
 from aladdin_env.simulator.lists import reschedule, run_remove, transit_remove, unlink, wait_append, wait_remove
+from aladdin_env.simulator.prefix import release_kv
 from aladdin_env.simulator.requests import (
     leave_worker,
     log_event,
@@ -150,9 +150,7 @@ def free_source(world: World, r: int, now_s: float) -> None:
     """The prefill worker that holds the KV of ``r`` gets its blocks back."""
     w = world.truth[r].source
     worker = world.workers[w]
-    world.engines[w].free_blocks += law.blocks_for(
-        world.requests[r].computed + kv_overhead(world, w), worker.block_size
-    )
+    release_kv(world, w, r, kv_overhead(world, w))
     worker.outbound -= 1
     world.truth[r].source = NONE
     world.control[0].offer = 1

@@ -9,6 +9,7 @@ from aladdin_env.simulator import laws as law
 from aladdin_env.simulator.batch import join_decode, kv_overhead, release_slack
 from aladdin_env.simulator.lists import link_last, run_remove, unlink
 from aladdin_env.simulator.predictor import observe_length
+from aladdin_env.simulator.prefix import release_kv
 from aladdin_env.simulator.state import (
     FINISHED,
     LOG_FINISH,
@@ -83,7 +84,7 @@ def end_served(world: World, w: int, r: int, now_s: float) -> None:
     worker = world.workers[w]
     request = world.requests[r]
     cluster = world.cluster[0]
-    world.engines[w].free_blocks += law.blocks_for(request.computed + kv_overhead(world, w), worker.block_size)
+    release_kv(world, w, r, kv_overhead(world, w))
     run_remove(world.workers, world.requests, w, r)
     release_slack(world, w, r)
     leave_worker(world, w, r)
@@ -172,6 +173,8 @@ def return_to_router(world: World, r: int, now_s: float) -> None:
     request.first_token_s = np.nan
     request.admitted_s = np.nan
     world.truth[r].source = NONE
+    if world.control[0].prefix_tokens > 0:
+        world.prefixes[r].held = 0
     request.retries += 1
     world.cluster[0].retries += 1
     world.control[0].offer = 1

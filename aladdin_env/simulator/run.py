@@ -13,7 +13,7 @@ from aladdin_env.policy import Combined, combine, make_policy, placement_kernel
 from aladdin_env.scenario import Scenario
 from aladdin_env.simulator.core import ASK, BAD_ANSWER, BEAT, DONE, LOG_FULL, TIME, advance, sync_all
 from aladdin_env.simulator.fleet import accrue, scale_type
-from aladdin_env.simulator.setup import Draws, check, draw, load, one, shape_of, write_static
+from aladdin_env.simulator.setup import Draws, Room, check, draw, load, one, shape_of, write_static
 from aladdin_env.simulator.state import (
     HOLD,
     LOG_FINISH,
@@ -83,7 +83,7 @@ class _Episode:
         self._hooks = {name: policy.hooks(name) for name in _HOOKS}
         log = any(self._hooks.values())
         memory: NDArray[np.float64] = self.kernel.memory if self.kernel else np.zeros(0)
-        shape = shape_of(scenario, len(draws.trace), len(draws.failures), len(memory), log)
+        shape = shape_of(scenario, Room.of(scenario, draws), len(memory), log)
         self.world: World = one(allocate(1, shape), 0)
         write_static(self.world, scenario)
         self.world.control[0]["log_on"] = log

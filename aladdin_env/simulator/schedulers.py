@@ -15,6 +15,14 @@ from aladdin_env.simulator.batch import (
     steps_with_memory,
 )
 from aladdin_env.simulator.lists import reschedule, run_append, wait_remove
+from aladdin_env.simulator.prefix import (
+    admit_prefix,
+    blocks_to_take,
+    evict_to,
+    hit_tokens,
+    hold_prefix,
+    prefix_span,
+)
 from aladdin_env.simulator.state import CHUNKED, DECODING, IDLE, MIXING, NONE, PREFILLING, World
 
 
@@ -85,6 +93,7 @@ def _begin_prefill_first(world: World, w: int, now_s: float) -> None:
     engine = world.engines[w]
     limits = world.types[worker.type_index]
     overhead = kv_overhead(world, w)
+    caches = prefix_span(world, w) > 0
     tokens = 0
     squares = 0.0
     engine.taken = NONE
@@ -98,17 +107,22 @@ def _begin_prefill_first(world: World, w: int, now_s: float) -> None:
             _admit(world, w, r, blocks, now_s)
             join_decode(world, w, r)
             continue
-        need = request.prompt_tokens + request.generated
+        total = request.prompt_tokens + request.generated
+        past = hit_tokens(world, w, r) if caches else 0
+        need = total - past
         if engine.taken != NONE and tokens + need > limits.max_num_batched_tokens:
             break
-        blocks = law.blocks_for(need + overhead, worker.block_size)
+        blocks = blocks_to_take(world, w, r, 0, total, overhead)
         if blocks > engine.free_blocks:
             break
         _admit(world, w, r, blocks, now_s)
-        worker.waiting_prefill_tokens -= need
+        if caches:
+            admit_prefix(world, w, r, past)
+            hold_prefix(world, w, r, total)
+        worker.waiting_prefill_tokens -= total
         world.truth[r].chunk = need
         tokens += need
-        squares += float(need) * float(need)
+        squares += float(need) * (2.0 * past + need)
         if engine.taken == NONE:
             engine.taken = r
     if engine.taken != NONE:
@@ -133,22 +147,27 @@ def _admit_chunks(world: World, w: int, now_s: float, budget: int) -> tuple[int,
     worker = world.workers[w]
     engine = world.engines[w]
     overhead = kv_overhead(world, w)
+    caches = prefix_span(world, w) > 0
     places = world.types[worker.type_index].max_num_seqs
     tokens = 0
     squares = 0.0
     while worker.wait_head != NONE and worker.running < places and budget > 0:
         r = worker.wait_head
-        chunk = min(world.requests[r].prompt_tokens + world.requests[r].generated, budget)
-        blocks = law.blocks_for(chunk + overhead, worker.block_size)
+        past = hit_tokens(world, w, r) if caches else 0
+        chunk = min(world.requests[r].prompt_tokens + world.requests[r].generated - past, budget)
+        blocks = blocks_to_take(world, w, r, 0, past + chunk, overhead)
         if blocks > engine.free_blocks:
             break
         _admit(world, w, r, blocks, now_s)
-        worker.waiting_prefill_tokens -= chunk
+        if caches:
+            admit_prefix(world, w, r, past)
+            hold_prefix(world, w, r, past + chunk)
+        worker.waiting_prefill_tokens -= past + chunk
         world.truth[r].chunk = chunk
         if engine.taken == NONE:
             engine.taken = r
         tokens += chunk
-        squares += float(chunk) * float(chunk)
+        squares += float(chunk) * (2.0 * past + chunk)
         budget -= chunk
     return tokens, squares
 
@@ -160,6 +179,7 @@ def _begin_chunked(world: World, w: int, now_s: float) -> None:
     engine = world.engines[w]
     kind = worker.type_index
     overhead = kv_overhead(world, w)
+    caches = prefix_span(world, w) > 0
     budget = world.types[kind].max_num_batched_tokens
     preempted = False
     while True:
@@ -171,8 +191,7 @@ def _begin_chunked(world: World, w: int, now_s: float) -> None:
             past = world.requests[partial].computed
             rest = world.requests[partial].prompt_tokens + world.requests[partial].generated - past
             chunk = min(rest, budget - worker.decoding)
-            held = law.blocks_for(past + overhead, worker.block_size)
-            blocks += law.blocks_for(past + chunk + overhead, worker.block_size) - held
+            blocks += blocks_to_take(world, w, partial, past, past + chunk, overhead)
         if blocks <= engine.free_blocks:
             break
         preempt_last(world, w)
@@ -180,18 +199,22 @@ def _begin_chunked(world: World, w: int, now_s: float) -> None:
     engine.taken = partial
     tokens = chunk
     squares = float(chunk) * (2.0 * past + chunk)
+    engine.free_blocks -= blocks  # what the running requests take comes first
     if partial != NONE:
         worker.waiting_prefill_tokens -= chunk
         world.truth[partial].chunk = chunk
+        if caches:
+            hold_prefix(world, w, partial, past + chunk)
+    elif caches:
+        evict_to(world, w, engine.free_blocks)
     budget -= worker.decoding + chunk
     if not preempted and worker.wait_head != NONE and budget > 0:
-        engine.free_blocks -= blocks  # what the running requests take comes first
         more, more_squares = _admit_chunks(world, w, now_s, budget)
-        engine.free_blocks += blocks
         tokens += more
         squares += more_squares
+    if tokens == 0:
+        engine.free_blocks += blocks  # a run of decode steps takes them at its end
     if tokens > 0:
-        engine.free_blocks -= blocks
         engine.decodes = 1 if worker.decoding > 0 else 0
         context = float(worker.context_tokens)
         if worker.decoding > 0:

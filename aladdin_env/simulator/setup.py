@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,23 +66,65 @@ def _draw_failures(scenario: Scenario, rng: np.random.Generator, trace: Trace) -
     return drawn
 
 
-def shape_of(scenario: Scenario, requests: int, failures: int, memory: int, log: bool) -> Shape:
-    """Array sizes for episodes of at most ``requests`` requests and ``failures`` drawn failures."""
+class Room(NamedTuple):
+    """How much arrays of one episode must hold."""
+
+    requests: int
+    failures: int
+    prefix_ids: int = 0
+    cache: int = 0  # prefix blocks that fit into the KV of the largest worker that caches them
+
+    @classmethod
+    def of(cls, scenario: Scenario, draws: Draws) -> Room:
+        """What this episode needs."""
+        blocks = draws.trace.prefix_blocks
+        spans = _prefix_spans(scenario, draws.trace)
+        if blocks is None or not any(spans):
+            return cls(len(draws.trace), len(draws.failures))
+        fitting = (kind.kv_blocks // span for kind, span in zip(scenario.fleet.types, spans, strict=True) if span)
+        return cls(len(draws.trace), len(draws.failures), len(blocks.ids), max(fitting))
+
+
+def _prefix_spans(scenario: Scenario, trace: Trace) -> list[int]:
+    """KV blocks of a prefix block for each worker type; 0 where prefixes are not cached.
+
+    Raises:
+        InputError: the prefix blocks are not whole numbers of KV blocks.
+    """
+    if trace.prefix_blocks is None:
+        return [0] * len(scenario.fleet.types)
+    size = trace.prefix_blocks.block_size
+    spans = []
+    for kind in scenario.fleet.types:
+        caches = kind.prefix_cache and kind.role != "decode"
+        if caches and size % kind.block_size:
+            mend = f"give a divisor of the workload's prefix blocks of {size} tokens, or prefix_cache = false"
+            raise InputError(f"worker type {kind.name!r}: block_size", kind.block_size, mend)
+        spans.append(size // kind.block_size if caches else 0)
+    return spans
+
+
+def shape_of(scenario: Scenario, room: Room, memory: int, log: bool) -> Shape:
+    """Array sizes for episodes that ``room`` is enough for."""
     types = scenario.fleet.types
+    requests = max(room.requests, 1)
     largest = max(kind.max_num_seqs for kind in types)
     return Shape(
         slots=scenario.fleet.slots,
-        requests=max(requests, 1),
+        requests=requests,
         types=len(types),
         row=laws.row_length(largest),
         max_num_seqs=largest,
         block_size=max(kind.block_size for kind in types),
         cold_starts=_COLD_STARTS,
-        failures=max(failures, 1),
+        failures=max(room.failures, 1),
         # at most one transfer per request; without split workers no transfer (fail_worker looks at the size)
         transits=max(requests, 2) if scenario.fleet.is_split else 1,
         memory=max(memory, 1),
         log=LOG_CAPACITY if log else 1,
+        prefixes=requests if room.prefix_ids else 1,
+        prefix_ids=max(room.prefix_ids, 1),
+        cache=max(room.cache, 1),
     )
 
 
@@ -204,7 +247,26 @@ def load(world: World, scenario: Scenario, draws: Draws, memory: NDArray[np.floa
     _zero_but(world.cluster, _CLUSTER_KEPT)
     _zero_but(world.control, _CONTROL_KEPT)
     world.control[0]["total"] = world.control[0]["remaining"] = n
+    _load_prefixes(world, scenario, trace)
     start_fleet(world, np.array([kind.initial for kind in scenario.fleet.types], dtype=np.int64))
+
+
+def _load_prefixes(world: World, scenario: Scenario, trace: Trace) -> None:
+    """The block ids of the episode's prompts, as far as anybody caches them."""
+    spans = _prefix_spans(scenario, trace)
+    world.types["prefix_span"] = spans
+    if trace.prefix_blocks is None or not any(spans):
+        return
+    blocks = trace.prefix_blocks
+    n = len(blocks)
+    numbered, _ = blocks.numbered()
+    world.control[0]["prefix_tokens"] = blocks.block_size
+    world.control[0]["cache_mask"] = world.cache_buckets.shape[1] - 1
+    world.prefix_ids[: len(numbered)] = numbered
+    world.prefixes["first"][:n] = blocks.offsets[:-1]
+    world.prefixes["count"][:n] = np.minimum(blocks.usable_counts, trace.prompt_tokens // blocks.block_size)
+    world.prefixes["held"][:n] = 0
+    world.prefixes["hit_tokens"][:n] = 0
 
 
 @compiled

@@ -77,6 +77,7 @@ WORKER = np.dtype(
         ("slack_key_s", "f8", (MAX_CLASSES,)),  # min over decoding of first token - ATGT * joined_step, by class
         ("slack_owner", "i4", (MAX_CLASSES,)),
         ("finished", "i8"),
+        ("prefix_hit_tokens", "i4"),  # prompt tokens of the request at hand whose KV is cached here
     ],
     align=True,
 )
@@ -135,6 +136,8 @@ CLUSTER = np.dtype(
         ("failed", "i8"),
         ("preemptions", "i8"),
         ("retries", "i8"),
+        ("prefix_asked_tokens", "i8"),  # prompt tokens of requests admitted where prefixes are cached
+        ("prefix_hit_tokens", "i8"),  # those among them whose KV was cached
         ("gpus", "f8"),
         ("cost_rate_per_s", "f8"),
         ("gpu_seconds", "f8"),
@@ -158,6 +161,7 @@ TYPE = np.dtype(
         ("block_size", "i4"),
         ("kv_blocks", "i4"),
         ("starts", "i4"),
+        ("prefix_span", "i4"),  # KV blocks of a prefix block; 0: no prefix cache
         ("price_per_s", "f8"),
         ("kv_bytes_per_token", "f8"),
         ("cold_start_s", "f8"),  # mean
@@ -189,6 +193,10 @@ ENGINE = np.dtype(
         ("taken", "i4"),  # first request of the running list with prompt tokens in this step
         ("decodes", "i4"),  # whether the step decodes
         ("partial", "i4"),  # request whose chunked prefill is unfinished
+        ("cache_oldest", "i4"),  # idle prefix blocks in the order of their last use
+        ("cache_newest", "i4"),
+        ("cache_idle", "i4"),  # how many they are
+        ("cache_spare", "i4"),  # list of unused nodes
     ],
     align=True,
 )
@@ -229,6 +237,29 @@ CONTROL = np.dtype(
         ("accepting_new", "i8"),  # workers that accept new prompts
         ("accepting_prefilled", "i8"),
         ("smallest_capacity", "i8"),  # KV tokens of the smallest worker type
+        ("prefix_tokens", "i8"),  # tokens of a prefix block; 0: the requests have none, or nobody caches them
+        ("cache_mask", "i8"),  # buckets of a worker's cache - 1
+    ],
+    align=True,
+)
+
+PREFIX = np.dtype(
+    [
+        ("first", "i8"),  # where the request's block ids begin
+        ("count", "i4"),  # whole blocks of its prompt
+        ("held", "i4"),  # blocks that it holds in its worker's cache
+        ("hit_tokens", "i4"),  # cached prompt tokens when it was admitted
+    ],
+    align=True,
+)
+
+CACHE = np.dtype(
+    [
+        ("key", "i4"),
+        ("refs", "i4"),  # requests that hold the block
+        ("chain", "i4"),  # next node of the bucket, or of the unused ones
+        ("before", "i4"),  # neighbours in the order of last use, while idle
+        ("after", "i4"),
     ],
     align=True,
 )
@@ -258,6 +289,10 @@ class World(NamedTuple):
     memory: Array  # (n,) float64: the placement kernel's own memory
     # private
     truth: Array  # (capacity,) TRUTH
+    prefixes: Array  # (capacity,) PREFIX, or (1,) where no prefix is cached; so are the next three
+    prefix_ids: Array  # (ids,) int32: blocks of all requests, numbered
+    cache: Array  # (slots, nodes) CACHE
+    cache_buckets: Array  # (slots, power of two) int32: first node by the low bits of the key
     engines: Array  # (slots,) ENGINE
     control: Array  # (1,) CONTROL
     finish_heap: Array  # (slots, max_num_seqs) int64: decode step of the end << 32 | request
@@ -286,6 +321,9 @@ class Shape:
     transits: int
     memory: int
     log: int
+    prefixes: int
+    prefix_ids: int
+    cache: int
 
 
 def allocate(environments: int, shape: Shape) -> World:
@@ -305,6 +343,10 @@ def allocate(environments: int, shape: Shape) -> World:
         history=zeros(HISTORY_BEATS, 4),
         memory=zeros(shape.memory),
         truth=zeros(shape.requests, dtype=TRUTH),
+        prefixes=zeros(shape.prefixes, dtype=PREFIX),
+        prefix_ids=zeros(shape.prefix_ids, dtype=np.int32),
+        cache=zeros(shape.slots, shape.cache, dtype=CACHE),
+        cache_buckets=zeros(shape.slots, 1 << (shape.cache - 1).bit_length(), dtype=np.int32),
         engines=zeros(shape.slots, dtype=ENGINE),
         control=zeros(1, dtype=CONTROL),
         finish_heap=zeros(shape.slots, shape.max_num_seqs, dtype=np.int64),

@@ -11,7 +11,7 @@ from aladdin_env import SLO, Fleet, Scenario, WorkerType, Workload
 from aladdin_env.latency import DecodeLaw, LatencyProfile, PrefillLaw, Provenance
 from aladdin_env.policy import Kernel
 from aladdin_env.scenario import ColdStart
-from aladdin_env.simulator.setup import draw, load, one, shape_of, write_static
+from aladdin_env.simulator.setup import Room, draw, load, one, shape_of, write_static
 from aladdin_env.simulator.state import NONE, World, allocate
 from aladdin_env.view import ClusterView, RequestView
 
@@ -86,7 +86,7 @@ def state(scenario: Scenario, make: Callable[[Scenario], Kernel], predicted: flo
     """The world of ``scenario`` at time 0, before anything has arrived."""
     kernel = make(scenario)
     draws = draw(scenario, np.random.default_rng(0))
-    world = one(allocate(1, shape_of(scenario, len(draws.trace), 0, len(kernel.memory), False)), 0)
+    world = one(allocate(1, shape_of(scenario, Room.of(scenario, draws), len(kernel.memory), False)), 0)
     write_static(world, scenario)
     load(world, scenario, draws, kernel.memory)
     world.requests["predicted_tokens"] = predicted

@@ -10,7 +10,7 @@ from aladdin_env.features import CLUSTER_FEATURES, CLUSTER_TABLE, REQUEST_TABLE,
 from aladdin_env.latency import DecodeLaw, PrefillLaw, load_profile
 from aladdin_env.observation import OBSERVATION_VERSION, blank, encode
 from aladdin_env.scenario import SLO, Fleet, Scenario, SLOClass, WorkerType
-from aladdin_env.simulator.setup import draw, load, one, shape_of, write_static
+from aladdin_env.simulator.setup import Room, draw, load, one, shape_of, write_static
 from aladdin_env.simulator.state import allocate
 from aladdin_traces import FixedLengths, Poisson, Workload
 
@@ -51,7 +51,7 @@ def world():
         "hand", workload, Fleet(types), slo, horizon_s=HORIZON, heartbeat_s=10.0, start_of_day_s=21500.0
     )
     draws = draw(scenario, np.random.default_rng(0))
-    made = one(allocate(1, shape_of(scenario, len(draws.trace), 1, 1, False)), 0)
+    made = one(allocate(1, shape_of(scenario, Room(len(draws.trace), 1), 1, False)), 0)
     write_static(made, scenario)
     load(made, scenario, draws, np.zeros(0))
     worker = made.workers[0]

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +83,21 @@ class PrefixBlocks:
     def counts(self) -> _IdArray:
         """Blocks of each request, int64."""
         return np.diff(self.offsets)
+
+    @cached_property
+    def usable_counts(self) -> _IdArray:
+        """Blocks of each request before the first id that it has had already, int64.
+
+        Ids stand for whole prefixes, so that none can come twice; where a file says otherwise the rest is of no use.
+        """
+        owner = np.repeat(np.arange(len(self)), self.counts)
+        order = np.lexsort((self.ids, owner))  # stable: of equal ids the first comes first
+        again = np.zeros(len(order), np.bool_)
+        again[1:] = (np.diff(owner[order]) == 0) & (np.diff(self.ids[order]) == 0)
+        usable = self.counts.copy()
+        late = order[again]
+        np.minimum.at(usable, owner[late], late - self.offsets[owner[late]])
+        return usable
 
     def take(self, requests: npt.NDArray[np.int64]) -> "PrefixBlocks":
         """Return the blocks of these requests (indices), in their order."""
