@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from aladdin_traces.arrival_process import ArrivalProcess
 from aladdin_traces.errors import InputError, inside, suggest
-from aladdin_traces.lengths import TOKEN_LAWS, LengthLaw, TokenLaw
+from aladdin_traces.lengths import LengthLaw
+from aladdin_traces.token_laws import TOKEN_LAWS, TokenLaw
 
 Law = TypeVar("Law", bound=ArrivalProcess | LengthLaw | TokenLaw)
 

@@ -1,6 +1,7 @@
 """Vectorised building blocks of the arrival processes; all times in seconds, all rates in requests per second."""
 
 import math
+from collections.abc import Callable
 from itertools import accumulate
 
 import numpy as np
@@ -29,21 +30,34 @@ def poisson_times(rng: np.random.Generator, rate: float, span: float) -> FloatAr
     return times
 
 
-def gamma_renewal_times(rng: np.random.Generator, rate: float, cv: float, span: float) -> FloatArray:
-    """Draw a stationary renewal process on [0, span) whose gaps are gamma distributed with mean 1/rate and CV ``cv``.
+def renewal_times(
+    rng: np.random.Generator,
+    length_biased: float,
+    gaps: Callable[[int], FloatArray],
+    rate: float,
+    cv: float,
+    span: float,
+) -> FloatArray:
+    """Draw a stationary renewal process on [0, span).
 
     The first arrival follows the law of the residual gap (a uniform part of a length-biased gap), so that the expected
     count is exactly ``rate * span`` from the first second on.
+
+    Args:
+        rng: Source of randomness.
+        length_biased: A gap drawn from the law whose density is that of the gaps times their length.
+        gaps: Draws so many gaps.
+        rate: One over the mean gap.
+        cv: Standard deviation over mean of the gaps; it only sizes the blocks in which they are drawn.
+        span: Seconds.
     """
-    shape = cv**-2
-    scale = 1.0 / (rate * shape)
-    first = rng.random() * rng.gamma(shape + 1.0, scale)
-    blocks = [np.array([first])]
-    last = first
+    last = rng.random() * length_biased
+    blocks = [np.array([last])]
     while last < span:
         expected = (span - last) * rate
-        count = math.ceil(expected + 3.0 * cv * math.sqrt(expected)) + 64
-        block = last + np.cumsum(rng.gamma(shape, scale, count))
+        block = gaps(math.ceil(expected + 3.0 * cv * math.sqrt(expected)) + 64)
+        block[0] += last
+        np.cumsum(block, out=block)
         blocks.append(block)
         last = float(block[-1])
     times = np.concatenate(blocks)
@@ -99,14 +113,40 @@ def piecewise_linear_times(
     """
     lengths = np.diff(edges)
     counts = rng.poisson(0.5 * (left + right) * lengths)
-    a, b = np.repeat(left, counts), np.repeat(right, counts)
-    # Inverse of the segment's cumulative rate, in the form that does not cancel when a = b. 1 - random() is never 0,
-    # so the divisor is positive even where the rate starts from 0.
-    p = 1.0 - rng.random(len(a))
-    part = p * (a + b) / (a + np.sqrt(a * a + (b * b - a * a) * p))
+    # 1 - random() is never 0, so nothing is divided by 0 even where the rate starts from 0.
+    part = _part_of_segment(np.repeat(left, counts), np.repeat(right, counts), 1.0 - rng.random(int(counts.sum())))
     times = np.repeat(edges[:-1], counts) + part * np.repeat(lengths, counts)
     times.sort()
     return times[: np.searchsorted(times, edges[-1])]
+
+
+def warped_times(
+    edges: FloatArray, left: FloatArray, right: FloatArray, draw: Callable[[float], FloatArray]
+) -> FloatArray:
+    """Draw a process whose clock runs at the speed of a rate that is linear on each segment.
+
+    Args:
+        edges: Ascending times, n + 1 of them.
+        left: Rate at the start of each of the n segments, >= 0.
+        right: Rate at the end of each segment, >= 0.
+        draw: Draws ascending times of a process of rate 1 on [0, span).
+    """
+    lengths = np.diff(edges)
+    expected = 0.5 * (left + right) * lengths
+    ends = np.cumsum(expected)
+    clock = draw(float(ends[-1])) if ends[-1] > 0 else np.empty(0)
+    segment = np.minimum(np.searchsorted(ends, clock, side="right"), len(ends) - 1)
+    inside = clock - (ends[segment] - expected[segment])
+    share = np.clip(inside / np.maximum(expected[segment], np.finfo(np.float64).tiny), np.finfo(np.float64).tiny, 1.0)
+    times: FloatArray = edges[segment] + _part_of_segment(left[segment], right[segment], share) * lengths[segment]
+    return times
+
+
+def _part_of_segment(left: FloatArray, right: FloatArray, share: FloatArray) -> FloatArray:
+    """Return where, in [0, 1], a rate that runs from ``left`` to ``right`` has made ``share`` > 0 of its arrivals."""
+    # Inverse of the cumulative rate, in the form that does not cancel when left = right.
+    part: FloatArray = share * (left + right) / (left + np.sqrt(left * left + (right * right - left * left) * share))
+    return part
 
 
 def lognormal_ar1(rng: np.random.Generator, steps: int, sd: float, acf: float) -> FloatArray:

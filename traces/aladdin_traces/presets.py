@@ -4,7 +4,8 @@ The Azure figures are quantiles of the first half (by time) of the Azure LLM inf
 second half is left for validation and test. Interpolating between so few points moves the mean by up to 3 %.
 """
 
-from aladdin_traces.lengths import BucketedLengths, EmpiricalQuantiles, IndependentLengths, LengthLaw, LognormalMixture
+from aladdin_traces.lengths import BucketedLengths, IndependentLengths, LengthLaw
+from aladdin_traces.token_laws import EmpiricalQuantiles, LognormalMixture
 
 _LEVELS = (
     *(0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85),
