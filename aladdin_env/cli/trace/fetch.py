@@ -71,9 +71,10 @@ def _asked_for(name: str | None, url: str | None, sha256: str | None) -> TraceSo
 @contextmanager
 def _download_bar(what: str) -> Iterator[ProgressCall]:
     columns = (TextColumn(what), BarColumn(40), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr(), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    console = stderr()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
 
 
 def _print_catalogue(json: bool) -> None:
@@ -85,10 +86,10 @@ def _print_catalogue(json: bool) -> None:
         table.add_column(heading, justify="right" if heading == "size" else "left", no_wrap=heading != "what")
     for source in SOURCES.values():
         size = "" if source.size_bytes is None else decimal(source.size_bytes)
-        known, here = "yes" if source.sha256 else "none known", "yes" if cached_path(source).is_file() else ""
+        known, here = "yes" if source.sha256 else "no", "yes" if cached_path(source).is_file() else ""
         table.add_row(source.name, source.title, source.format, size, source.licence, known, here)
     stdout().print(table)
-    print("aladdin trace fetch NAME fetches one from its publisher; the licences are the publishers'.")
+    print("aladdin trace fetch NAME fetches one from its publisher, whose licence it has; hash: can it be verified?")
 
 
 def _as_row(source: TraceSource) -> dict[str, Any]:

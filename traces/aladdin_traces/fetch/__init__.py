@@ -11,7 +11,7 @@ from platformdirs import user_cache_path
 from aladdin_traces.errors import InputError
 from aladdin_traces.fetch.catalogue import SOURCES, TraceSource, own_source, source_named
 from aladdin_traces.fetch.part import PartialFile, file_sha256
-from aladdin_traces.fetch.transfer import Patience, Progress, transfer
+from aladdin_traces.fetch.transfer import Patience, Progress, fill
 
 __all__ = ["SOURCES", "FetchedTrace", "Patience", "TraceSource", "cached_path", "fetch_trace", "own_source"]
 
@@ -79,7 +79,7 @@ def fetch_trace(
     if force:
         part.discard()
     try:
-        transfer(chosen, part, patience or Patience(), progress)
+        fill(chosen, part, patience or Patience(), progress)
     finally:
         part.discard_if_empty()
     return _accepted(chosen, part)

@@ -44,7 +44,7 @@ class TraceSource:
     Attributes:
         name: What the user asks for; names the file in the cache.
         title: What it is, in a few words.
-        format: Family of formats to which the file belongs.
+        format: Name of the reader that reads it, see `READERS`; None for an address of the user's.
         licence: Licence under which the publisher gives it, as an SPDX identifier; None for an address of the user's.
         page: Where the publisher describes it and says how to cite it.
         urls: Addresses of the same file, tried in turn.
@@ -108,7 +108,7 @@ def _last_part(url: str) -> str:
 
 
 def _azure_2024(service: str, file: str, size_bytes: int, sha256: str) -> TraceSource:
-    title = f"Azure OpenAI, {service}, a week of May 2024"
+    title = f"{service}, a week of May 2024"
     urls = tuple(f"{base}/{file}" for base in _AZURE_2024)
     name = "azure-2024-conv" if service == "conversation" else "azure-2024-code"
     return TraceSource(name, title, "azure", "CC-BY-4.0", _AZURE_PAGE, urls, size_bytes, sha256)
@@ -134,12 +134,12 @@ SOURCES: dict[str, TraceSource] = {
     source.name: source
     for source in (
         TraceSource(
-            "azure-2023-conv", "Azure OpenAI, conversation, an hour of November 2023", "azure", "CC-BY-4.0",
+            "azure-2023-conv", "conversation, an hour of November 2023", "azure", "CC-BY-4.0",
             _AZURE_PAGE, (f"{_AZURE_2023}/AzureLLMInferenceTrace_conv.csv",), 719_188,
             "2f1e5b666d4e3055fdbba98598ce2ec307767b9064e03e2fa46676dbcc7d0bf8",
         ),
         TraceSource(
-            "azure-2023-code", "Azure OpenAI, code, an hour of November 2023", "azure", "CC-BY-4.0",
+            "azure-2023-code", "code, an hour of November 2023", "azure", "CC-BY-4.0",
             _AZURE_PAGE, (f"{_AZURE_2023}/AzureLLMInferenceTrace_code.csv",), None,
             "54e9a6d2a4bd06ba1e060304b900abbc74cbea53de96506e60fe5bb4f2277fb6",
         ),
@@ -152,53 +152,53 @@ SOURCES: dict[str, TraceSource] = {
             "71de5c55cbc35f8f1ed0b6b7806b4cd1e9764b0058469725a6aac98023a1448f",
         ),
         TraceSource(
-            "azure-2025", "Azure, text and images, a week of October 2024", "azure", "CC-BY-4.0", _AZURE_PAGE,
+            "azure-2025", "text and images, a week of October 2024", "azure", "CC-BY-4.0", _AZURE_PAGE,
             (f"{_AZURE_PAGE}/raw/master/data/AzureLMMInferenceTrace_multimodal.csv.gz",),
         ),
         _burstgpt(
-            1, "first 61 days", 52_283_111, "4bb3783693d0a435686fbfc885615d2349bd067239079fa4b749f2e679e12122"
+            1, "61 days", 52_283_111, "4bb3783693d0a435686fbfc885615d2349bd067239079fa4b749f2e679e12122"
         ),
         _burstgpt(
-            2, "next 60 days", 144_819_209, "44bf5942b03fca42c01a226a545ad3a750ec62688faecd67b6831c56a8928bf7"
+            2, "60 days", 144_819_209, "44bf5942b03fca42c01a226a545ad3a750ec62688faecd67b6831c56a8928bf7"
         ),
         _burstgpt(
-            3, "110 days with sessions", 231_682_327, "2299986a07388aa303ec2c41d1131e756db650a39ed6ef9dfe7cc3d7f9a43b8f"
+            3, "110 days", 231_682_327, "2299986a07388aa303ec2c41d1131e756db650a39ed6ef9dfe7cc3d7f9a43b8f"
         ),
         _mooncake(
-            "conversation", "Kimi, conversation, an hour, with prefix blocks", 3_029_533,
+            "conversation", "Kimi, conversation, an hour", 3_029_533,
             "b8cbb061a85206d729d91cdc2981f43c9e0d99209dce588d3af5f7934408b9df",
         ),
         _mooncake(
-            "toolagent", "Kimi, tools and agents, an hour, with prefix blocks", None,
+            "toolagent", "Kimi, tools and agents, an hour", None,
             "48a2db1a13d3bc05e6330140c64f604ba366df20d3c9e128b5c35a01c1fa5f71",
         ),
         _mooncake(
-            "synthetic", "Kimi, synthetic, 17 minutes, with prefix blocks", 1_136_313,
+            "synthetic", "from public datasets, 17 minutes", 1_136_313,
             "bd070915a98fc0ed264d7cfef2ce746002eb3076a695ec31ba2674c0111ec131",
         ),
         _qwen(
-            "qwen-bailian-a", "qwen_traceA", "Qwen on Bailian, chat (trace A), two hours", 56_354_493,
+            "qwen-bailian-a", "qwen_traceA", "chat (trace A), two hours", 56_354_493,
             "07cedc9ed8aff301994ac68ed4aede8123b7603673575eeba9dd677de663db17",
         ),
         _qwen(
-            "qwen-bailian-b", "qwen_traceB", "Qwen on Bailian, API calls (trace B), two hours", 96_209_982,
+            "qwen-bailian-b", "qwen_traceB", "API calls (trace B), two hours", 96_209_982,
             "68e3f98e2d601d60d0abf4b89bc8a3654372abab7b1cde6373a13d0054379d59",
         ),
         _qwen(
-            "qwen-bailian-coder", "qwen_coder", "Qwen on Bailian, coder, two hours", 132_054_902,
+            "qwen-bailian-coder", "qwen_coder", "coder, two hours", 132_054_902,
             "3d74974cebb7bccb69b1ca6ea210a44d9a3033443c0271ed015327284dea1aff",
         ),
         _qwen(
-            "qwen-bailian-thinking", "qwen_thinking", "Qwen on Bailian, thinking, two hours", 27_901_454,
+            "qwen-bailian-thinking", "qwen_thinking", "thinking, two hours", 27_901_454,
             "41ac36d9d1b54d084eeb6b05e9d142ba9d02f8bf79cfc9fff418d8ab7cdee906",
         ),
         TraceSource(
-            "ragpulse", "University questions and answers with retrieval, a week", "ragpulse", "MIT", _RAGPULSE_PAGE,
+            "ragpulse", "answers with retrieval, a week", "ragpulse", "MIT", _RAGPULSE_PAGE,
             ("https://raw.githubusercontent.com/flashserve/RAGPulse/99a62769a91d5ebd17a2d4ddbbc88c1d16edc0e8"
              "/data/0_trace.jsonl",), 1_923_473, "cd371571bef3320907147f8901729e37f412aafb067ec8eb153e2828e1801e65",
         ),
         TraceSource(
-            "sharegpt", "ShareGPT conversations (texts, no times)", "sharegpt", "Apache-2.0", _SHAREGPT_PAGE,
+            "sharegpt", "conversations as text, without times", "sharegpt", "Apache-2.0", _SHAREGPT_PAGE,
             (f"{_SHAREGPT_PAGE}/resolve/bcd32a724d8460ebe14e1d05b0195e30e9a46cb1"
              "/ShareGPT_V3_unfiltered_cleaned_split.json",), 672_837_942,
             "35f0e213ce091ed9b9af2a1f0755e9d39f9ccec34ab281cd4ca60d70f6479ba4",

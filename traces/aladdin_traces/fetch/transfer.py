@@ -26,7 +26,6 @@ Progress = Callable[[int, int | None], None]
 _CHUNK_BYTES = 1 << 20
 _LONGEST_WAIT_S = 60.0
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
-_RESUME = "run the same command again to go on where it ended"
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class _BrokeOff(Exception):
         self.wait_s = wait_s
 
 
-def transfer(source: TraceSource, part: PartialFile, patience: Patience, progress: Progress) -> None:
+def fill(source: TraceSource, part: PartialFile, patience: Patience, progress: Progress) -> None:
     """Fill ``part`` with the whole file, from the first of the source's addresses that gives it.
 
     Raises:
@@ -67,7 +66,8 @@ def transfer(source: TraceSource, part: PartialFile, patience: Patience, progres
             return _from_address(url, source, part, patience, progress)
         except _Failed as failure:
             reason = str(failure)
-    raise InputError("url", url, f"it could not be fetched ({reason}); check address and network, then {_RESUME}")
+    again = "run the same command again: it goes on where it ended" if part.size_bytes else "try again"
+    raise InputError("url", url, f"it could not be fetched ({reason}); check address and network, then {again}")
 
 
 def _from_address(url: str, source: TraceSource, part: PartialFile, patience: Patience, progress: Progress) -> None:
