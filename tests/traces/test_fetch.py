@@ -305,6 +305,8 @@ def test_folders_that_cannot_be_written(source, tmp_path, monkeypatch):
     assert "cannot be written (Not a directory)" in refusal(source)
     assert "cannot be written (No such file or directory)" in refusal(source, to=tmp_path / "nowhere" / "x.csv")
     assert "a folder" in refusal(source, to=tmp_path)
+    assert "File name too long" in refusal(source, to="x" * 300)
+    assert "null" in refusal(source, to="x\0")
     assert names(tmp_path) == ["file"]
 
 
@@ -337,6 +339,16 @@ def test_interrupted(server, source, cache):
         fetch_trace(source, patience=SOON, progress=stop)
     assert names(cache) == ["toy.csv.part", "toy.csv.part.json"]
     assert fetch_trace(source, patience=SOON).sha256 == SHA256
+
+
+def test_a_second_run_that_writes_too(server, unknown, cache):
+    def meddle(done, total):
+        if done and len(server.ranges) == 1:
+            with (cache / "toy.csv.part").open("ab") as file:
+                file.write(b"x")
+
+    assert fetch_trace(unknown, patience=SOON, progress=meddle).sha256 == SHA256
+    assert server.ranges == [None, None]
 
 
 def test_own_addresses(server, cache):

@@ -72,7 +72,7 @@ def fetch_trace(
     """
     chosen = source_named(source) if isinstance(source, str) else source
     target = cached_path(chosen) if to is None else Path(to)
-    if not force and target.is_file():
+    if not force and os.path.isfile(target):
         return _verified(chosen, target)
     part = PartialFile(target)
     part.prepare(make_folder=to is None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,7 +70,7 @@ class PartialFile:
         Raises:
             InputError: It cannot.
         """
-        if self.target.is_dir():
+        if os.path.isdir(self.target):  # of a path that cannot be, pathlib's would raise
             raise InputError("path", str(self.target), "it cannot be written (a folder): give the name of a file")
         with self._refusals():
             if make_folder:
@@ -108,8 +109,8 @@ class PartialFile:
     def _refusals(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            reason = error.strerror or str(error)
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
+            reason = getattr(error, "strerror", None) or str(error)
             mend = f"it cannot be written ({reason}): mend that or choose another place, then go on"
             raise InputError("path", str(self.target), mend) from None
 

@@ -133,6 +133,9 @@ def _receive(
     if total is not None:
         part.need_room(total - start)
     part.append(_chunks(answer, start, total, progress))
+    if total is not None and part.size_bytes > total:
+        part.discard()
+        raise _BrokeOff("something else writes to the partial file, perhaps a second run")
     if total is not None and part.size_bytes < total:
         raise _BrokeOff(f"the connection broke off after {part.size_bytes:,} of {total:,} bytes")
 
