@@ -1,6 +1,10 @@
 """How bursty a series of arrivals is: the figures by which generators are compared with recorded traces."""
 
+import math
+
 import numpy as np
+import numpy.typing as npt
+import scipy.stats
 
 from aladdin_traces import checks
 from aladdin_traces.columns import FloatArray
@@ -43,3 +47,21 @@ def gap_cv(arrival_s: FloatArray) -> float:
     if len(gaps) == 0 or gaps.sum() <= 0:
         raise InputError("arrival_s", f"{len(arrival_s)} arrivals", "give at least two different times")
     return float(gaps.std() / gaps.mean())
+
+
+def ks_distance(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
+    """Return the Kolmogorov-Smirnov distance of two samples: the largest gap between their distribution functions."""
+    first, second = np.sort(np.asarray(one, dtype=np.float64)), np.sort(np.asarray(other, dtype=np.float64))
+    at = np.concatenate((first, second))
+    below = np.searchsorted(first, at, side="right") / len(first) - np.searchsorted(second, at, side="right") / len(
+        second
+    )
+    return float(np.abs(below).max())
+
+
+def spearman(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
+    """Return Spearman's rank correlation of two columns of one length; NaN where one of them is constant."""
+    ranks = [scipy.stats.rankdata(column) for column in (one, other)]
+    if any(len(column) < 2 or column[0] == column.min() == column.max() for column in ranks):
+        return math.nan
+    return float(np.corrcoef(*ranks)[0, 1])

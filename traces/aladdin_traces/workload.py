@@ -15,26 +15,38 @@ from aladdin_traces import checks
 from aladdin_traces.arrival_process import ArrivalProcess
 from aladdin_traces.arrivals import ARRIVALS
 from aladdin_traces.errors import InputError, inside, suggest
-from aladdin_traces.law_tables import check_known, law_from_table, law_to_table
-from aladdin_traces.lengths import LENGTH_LAWS, LengthLaw
+from aladdin_traces.law_tables import (
+    REQUEST_LAWS,
+    check_known,
+    law_from_table,
+    law_to_table,
+    lengths_from_entry,
+    lengths_to_entry,
+)
+from aladdin_traces.lengths import LengthLaw
 from aladdin_traces.presets import LENGTHS
 from aladdin_traces.readers import read_trace
+from aladdin_traces.request_law import RequestLaw
 from aladdin_traces.trace import SLO_CLASSES, Trace
+from aladdin_traces.workload_presets import PRESET_LAWS
 
 _GENERATED_KEYS = ["arrivals", "lengths", "class_shares"]
+_REQUESTS_KEYS = ["requests", "class_shares"]
+_PRESET_KEYS = ["preset", "rate_rps", "class_shares"]
 _FILE_KEYS = ["file", "format", "rate_scale"]
 _INLINE_KEYS = ["arrival_s", "prompt_tokens", "output_tokens", "klass", "rate_scale"]
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Either laws (``arrivals`` and ``lengths``) or a recorded ``trace``; build one with a class method.
+    """Laws (``arrivals`` and ``lengths``, or ``requests``) or a recorded ``trace``; build one with a class method.
 
     Two workloads are equal when all their parts are, a trace's requests included; then they hash alike too.
 
     Attributes:
         arrivals: Law of the arrival times, when generated.
         lengths: Law of the lengths, when generated.
+        requests: Law of both at once, and of the prefixes: sessions or clients.
         class_shares: Share of each SLO class 0, 1, ... among generated requests, summing to 1; empty: all class 0.
         trace: The recorded requests, as read.
         path: File of the trace, as the user wrote it.
@@ -44,6 +56,7 @@ class Workload:
 
     arrivals: ArrivalProcess | None = None
     lengths: LengthLaw | None = None
+    requests: RequestLaw | None = None
     class_shares: tuple[float, ...] = ()
     trace: Trace | None = None
     path: str | None = None
@@ -54,7 +67,7 @@ class Workload:
         """Check that there are laws or a trace, and not both."""
         if self.trace is None:
             self._check_laws()
-        elif self.arrivals is not None or self.lengths is not None or self.class_shares:
+        elif self.arrivals is not None or self.lengths is not None or self.requests is not None or self.class_shares:
             raise InputError("trace", self.trace, "give either a trace or laws with class_shares, not both")
         elif not isinstance(self.trace, Trace) or len(self.trace) == 0:
             raise InputError("trace", self.trace, "give a Trace with at least one request")
@@ -76,6 +89,31 @@ class Workload:
         """
         law = _named_lengths(lengths) if isinstance(lengths, str) else lengths
         return cls(arrivals=arrivals, lengths=law, class_shares=_checked_shares(class_shares))
+
+    @classmethod
+    def from_law(cls, requests: RequestLaw, class_shares: Sequence[float] = ()) -> "Workload":
+        """Draw new sessions, or requests of clients, for every sample.
+
+        Args:
+            requests: Law of the requests.
+            class_shares: As in `generated`.
+
+        Raises:
+            InputError: A part is of the wrong kind, or the shares are not valid.
+        """
+        return cls(requests=requests, class_shares=_checked_shares(class_shares))
+
+    @classmethod
+    def preset(cls, name: str, rate_rps: float | None = None, class_shares: Sequence[float] = ()) -> "Workload":
+        """Take one of `WORKLOADS`, at another mean rate (requests per second) if one is given.
+
+        Raises:
+            InputError: No such name, or a value is not valid.
+        """
+        if not isinstance(name, str) or name not in WORKLOADS:
+            raise InputError("preset", name, suggest(str(name), WORKLOADS))
+        found = dataclasses.replace(WORKLOADS[name], class_shares=_checked_shares(class_shares))
+        return found if rate_rps is None else found.with_rate(rate_rps)
 
     @classmethod
     def from_trace(cls, trace: Trace) -> "Workload":
@@ -113,6 +151,8 @@ class Workload:
     @property
     def mean_rate_rps(self) -> float:
         """Mean requests per second: the law's long-run mean, or that of the whole trace."""
+        if self.requests is not None:
+            return self.requests.mean_rate_rps
         return self.arrivals.mean_rate_rps if self.arrivals is not None else self._replayed.rate_rps
 
     def sample(self, rng: np.random.Generator, horizon_s: float | None) -> Trace:
@@ -125,10 +165,14 @@ class Workload:
         Raises:
             InputError: ``horizon_s`` is not valid, or None for a generated workload.
         """
-        if self.arrivals is None or self.lengths is None:
+        if self.trace is not None:
             return self._replayed if horizon_s is None else self._replayed.window(0.0, horizon_s)
         if horizon_s is None:
             raise InputError("horizon_s", None, "give seconds; a generated workload has no end")
+        if self.requests is not None:
+            drawn = self.requests.sample(rng, horizon_s)
+            return dataclasses.replace(drawn, klass=self._sample_classes(rng, len(drawn)))
+        assert self.arrivals is not None and self.lengths is not None  # checked when built
         arrival_s = self.arrivals.sample(rng, horizon_s)
         prompt, output = self.lengths.sample(rng, len(arrival_s))
         return Trace(arrival_s, prompt, output, self._sample_classes(rng, len(arrival_s)))
@@ -142,6 +186,8 @@ class Workload:
         rate = checks.number("rate_rps", rate_rps, above=0.0)
         if self.arrivals is not None:
             return dataclasses.replace(self, arrivals=self.arrivals.with_rate(rate))
+        if self.requests is not None:
+            return dataclasses.replace(self, requests=self.requests.with_rate(rate))
         recorded = self._recorded.rate_rps
         if math.isinf(recorded):
             raise InputError("rate_rps", rate_rps, "the trace has no rate to scale: all its requests arrive at time 0")
@@ -150,11 +196,10 @@ class Workload:
     def to_dict(self) -> dict[str, Any]:
         """Return a table of plain numbers, text, lists and tables from which `from_dict` builds an equal workload.
 
-        A trace read from a file is stored as the path, one given in memory as its arrays.
+        A trace read from a file is stored as the path, one given in memory as its arrays, a preset under its name.
         """
-        if self.arrivals is not None and self.lengths is not None:
-            table: dict[str, Any] = {"arrivals": law_to_table(self.arrivals), "lengths": _lengths_entry(self.lengths)}
-            return {**table, "class_shares": list(self.class_shares)} if self.class_shares else table
+        if self.trace is None:
+            return {**self._law_table(), **({"class_shares": list(self.class_shares)} if self.class_shares else {})}
         scale = {} if self.rate_scale == 1.0 else {"rate_scale": self.rate_scale}
         if self.path is not None:
             return {"file": self.path, **({} if self.format is None else {"format": self.format}), **scale}
@@ -163,13 +208,21 @@ class Workload:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> "Workload":
-        """Build a workload from its table: laws, a ``file``, or arrays.
+        """Build a workload from its table: laws, a ``preset``, a ``file``, or arrays.
 
         Raises:
             InputError: An unknown key or kind (with the nearest known one), a missing or a bad value.
         """
         if not isinstance(table, Mapping):
-            raise InputError("workload", table, "give a table with arrivals and lengths, or with file")
+            raise InputError("workload", table, "give a table with arrivals and lengths, with preset, or with file")
+        if "preset" in table:
+            check_known(table, _PRESET_KEYS)
+            return cls.preset(table["preset"], table.get("rate_rps"), table.get("class_shares", ()))
+        if "requests" in table:
+            check_known(table, _REQUESTS_KEYS)
+            with inside("requests"):
+                law = law_from_table(table["requests"], REQUEST_LAWS)
+            return cls.from_law(law, table.get("class_shares", ()))
         if "file" in table:
             check_known(table, _FILE_KEYS)
             return cls.from_file(table["file"], table.get("format"), table.get("rate_scale", 1.0))
@@ -180,11 +233,11 @@ class Workload:
                 table["arrival_s"], table["prompt_tokens"], table["output_tokens"], table.get("klass")
             )
             return cls(trace=trace, rate_scale=table.get("rate_scale", 1.0))
-        check_known(table, [*_GENERATED_KEYS, *_FILE_KEYS, *_INLINE_KEYS])
+        check_known(table, [*_GENERATED_KEYS, *_REQUESTS_KEYS, *_PRESET_KEYS, *_FILE_KEYS, *_INLINE_KEYS])
         _require(table, _GENERATED_KEYS[:2])
         with inside("arrivals"):
             arrivals = law_from_table(table["arrivals"], ARRIVALS)
-        return cls.generated(arrivals, _lengths_from_entry(table["lengths"]), table.get("class_shares", ()))
+        return cls.generated(arrivals, _lengths_from(table["lengths"]), table.get("class_shares", ()))
 
     @property
     def _recorded(self) -> Trace:
@@ -195,10 +248,25 @@ class Workload:
     def _replayed(self) -> Trace:
         return self._recorded if self.rate_scale == 1.0 else self._recorded.scale_rate(self.rate_scale)
 
+    def _law_table(self) -> dict[str, Any]:
+        laws = (self.arrivals, self.lengths, self.requests)
+        name = next((n for n, w in WORKLOADS.items() if (w.arrivals, w.lengths, w.requests) == laws), None)
+        if name is not None:
+            return {"preset": name}
+        if self.requests is not None:
+            return {"requests": law_to_table(self.requests)}
+        assert self.arrivals is not None and self.lengths is not None  # checked when built
+        return {"arrivals": law_to_table(self.arrivals), "lengths": lengths_to_entry(self.lengths)}
+
     def _check_laws(self) -> None:
-        if not isinstance(self.arrivals, ArrivalProcess):
+        if self.requests is not None:
+            if not isinstance(self.requests, RequestLaw):
+                raise InputError("requests", self.requests, f"give a law of requests ({', '.join(REQUEST_LAWS)})")
+            if self.arrivals is not None or self.lengths is not None:
+                raise InputError("requests", self.requests, "give either requests or arrivals and lengths, not both")
+        elif not isinstance(self.arrivals, ArrivalProcess):
             raise InputError("arrivals", self.arrivals, f"give an arrival law ({', '.join(ARRIVALS)})")
-        if not isinstance(self.lengths, LengthLaw):
+        elif not isinstance(self.lengths, LengthLaw):
             raise InputError("lengths", self.lengths, f"give a length law or one of {', '.join(LENGTHS)}")
         if self.path is not None or self.format is not None or self.rate_scale != 1.0:
             raise InputError(
@@ -228,20 +296,21 @@ def _named_lengths(name: str) -> LengthLaw:
     return LENGTHS[name]
 
 
-def _lengths_entry(lengths: LengthLaw) -> str | dict[str, Any]:
-    """Return the preset's name if the law is one, else its table."""
-    name = next((name for name, law in LENGTHS.items() if law == lengths), None)
-    return law_to_table(lengths) if name is None else name
-
-
-def _lengths_from_entry(entry: object) -> LengthLaw:
+def _lengths_from(entry: object) -> LengthLaw:
     if isinstance(entry, str):
         return _named_lengths(entry)
     with inside("lengths"):
-        return law_from_table(entry, LENGTH_LAWS)
+        return lengths_from_entry(entry)
 
 
 def _require(table: Mapping[str, Any], names: list[str]) -> None:
     missing = [name for name in names if name not in table]
     if missing:
         raise InputError("workload", ", ".join(map(str, table)) or "nothing", f"add the missing {', '.join(missing)}")
+
+
+WORKLOADS: dict[str, Workload] = {
+    name: Workload.from_law(law) if isinstance(law, RequestLaw) else Workload.generated(*law)
+    for name, law in PRESET_LAWS.items()
+}
+"""Named workloads, each with the statistics of a public trace and none of its data."""

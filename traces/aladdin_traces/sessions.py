@@ -1,0 +1,211 @@
+"""Conversations: requests that come in sessions, each with the history of its session in front."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from aladdin_traces import checks
+from aladdin_traces.arrival_process import ArrivalProcess
+from aladdin_traces.arrivals import ARRIVALS
+from aladdin_traces.checks import TOKENS_MAX
+from aladdin_traces.columns import FloatArray, TokenArray
+from aladdin_traces.errors import InputError
+from aladdin_traces.lengths import LENGTH_LAWS, LengthLaw, check_token_law
+from aladdin_traces.point_processes import check_size
+from aladdin_traces.prefix import PrefixBlocks
+from aladdin_traces.request_law import RequestLaw
+from aladdin_traces.token_laws import TokenLaw
+from aladdin_traces.trace import Trace
+
+_IdArray = npt.NDArray[np.int64]
+_BoolArray = npt.NDArray[np.bool_]
+_MEAN_LEVELS = (np.arange(20_000) + 0.5) / 20_000
+
+
+@dataclass(frozen=True)
+class Sessions(RequestLaw):
+    """Sessions of several turns: think time between them, prompts that grow by what was said, shared system prompts.
+
+    The prompt of a turn is the kept part of the context so far (prompt and output of the turn before), then new text.
+    A turn keeps the whole context, or, with probability ``rewrites``, only a uniformly drawn first part of it: clients
+    cut, edit and regenerate. The time from turn to turn is lognormal, arrival to arrival.
+
+    A sample is in equilibrium: turns after the horizon are moved to its start, as the late turns of sessions that began
+    before it, whose blocks nobody has seen yet. The trace says which requests belong together, and its prefix blocks
+    say what they share; the last, partly filled block of a prompt is its own.
+
+    Attributes:
+        starts: Law of the first turns' arrivals.
+        turns: Law of the number of turns of a session, >= 1.
+        first: Law of the first prompt, without the system prompt, and its output.
+        later: Law of the new text of a later turn, and its output.
+        think_mu: Mean of the logarithm of the seconds from a turn to the next, -20 to 20.
+        think_sigma: Standard deviation of that logarithm, 0 to 5.
+        rewrites: Probability that a turn keeps only a part of the context, 0 to 1.
+        system_tokens: Length of the system prompt in front of every prompt, tokens, >= 0.
+        system_prompts: Number of different system prompts, >= 1; the k-th has a share proportional to 1/k.
+        block_size: Tokens of a prefix block, >= 1.
+        max_prompt_tokens: Prompts are cut to so many tokens, >= 1.
+    """
+
+    starts: ArrivalProcess
+    turns: TokenLaw
+    first: LengthLaw
+    later: LengthLaw
+    think_mu: float = 4.03
+    think_sigma: float = 1.53
+    rewrites: float = 0.0
+    system_tokens: int = 0
+    system_prompts: int = 1
+    block_size: int = 16
+    max_prompt_tokens: int = TOKENS_MAX
+    kind: ClassVar[str] = "sessions"
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        if not isinstance(self.starts, ArrivalProcess):
+            raise InputError("starts", self.starts, f"give an arrival law ({', '.join(ARRIVALS)})")
+        check_token_law("turns", self.turns)
+        for name in ("first", "later"):
+            if not isinstance(getattr(self, name), LengthLaw):
+                raise InputError(name, getattr(self, name), f"give a length law ({', '.join(LENGTH_LAWS)})")
+        for name, low, high in (("think_mu", -20.0, 20.0), ("think_sigma", 0.0, 5.0), ("rewrites", 0.0, 1.0)):
+            object.__setattr__(self, name, checks.number(name, getattr(self, name), low=low, high=high))
+        for name, least in (("system_tokens", 0), ("system_prompts", 1), ("block_size", 1), ("max_prompt_tokens", 1)):
+            object.__setattr__(self, name, checks.whole(name, getattr(self, name), low=least, high=TOKENS_MAX))
+
+    @cached_property
+    def mean_turns(self) -> float:
+        """Mean number of turns of a session."""
+        return float(self.turns.quantiles(_MEAN_LEVELS).mean())
+
+    @property
+    def mean_rate_rps(self) -> float:
+        """Long-run mean, requests per second."""
+        return self.starts.mean_rate_rps * self.mean_turns
+
+    def scaled(self, factor: float) -> Self:
+        """Return the same law with ``factor`` > 0 times the sessions."""
+        return dataclasses.replace(self, starts=self.starts.scaled(factor))
+
+    def _requests(self, rng: np.random.Generator, horizon_s: float) -> Trace:
+        starts = self.starts.sample(rng, horizon_s)
+        turns = self.turns.sample(rng, len(starts))
+        check_size(float(turns.sum(dtype=np.int64)), horizon_s)
+        talk = self._talk(rng, starts, turns)
+        rounds = np.floor(talk.at / horizon_s)
+        # A turn that is moved back begins a session of its own.
+        opens = np.concatenate(([True], rounds[1:] != rounds[:-1]))
+        opens[talk.offsets[:-1]] = True
+        opens = opens[: len(rounds)]
+        # Rounding may bring a time to the horizon.
+        at = np.clip(talk.at - rounds * horizon_s, 0.0, np.nextafter(horizon_s, 0.0))
+        order = np.argsort(at)
+        return Trace(
+            at[order],
+            (talk.prompt[order] + self.system_tokens).astype(np.int32),
+            talk.output[order],
+            np.zeros(len(at), np.int8),
+            self._blocks(rng, talk, opens, order, horizon_s),
+            session=_labels(np.cumsum(opens)[order] - 1),
+        )
+
+    def _talk(self, rng: np.random.Generator, starts: FloatArray, turns: TokenArray) -> "_Talk":
+        """Draw the turns of all sessions, one turn of every session at a time."""
+        offsets = np.concatenate(([0], np.cumsum(turns, dtype=np.int64)))
+        n = int(offsets[-1])
+        talk = _Talk(offsets, np.empty(n), np.empty(n, np.int64), np.empty(n, np.int32), np.zeros(n, np.int64))
+        most = max(1, self.max_prompt_tokens - self.system_tokens)
+        sessions = np.arange(len(starts))
+        for turn in range(int(turns.max(initial=0))):
+            sessions = sessions[turns[sessions] > turn]
+            here = offsets[sessions] + turn
+            if turn == 0:
+                new, talk.output[here] = self.first.sample(rng, len(here))
+                kept, talk.at[here] = np.zeros(len(here), np.int64), starts
+            else:
+                new, talk.output[here] = self.later.sample(rng, len(here))
+                kept = self._kept(rng, talk.prompt[here - 1] + talk.output[here - 1])
+                think = rng.lognormal(self.think_mu, self.think_sigma, len(here))
+                talk.at[here] = talk.at[here - 1] + think
+            talk.prompt[here] = np.minimum(kept + new, most)
+            talk.kept[here] = np.minimum(kept, most)
+        return talk
+
+    def _kept(self, rng: np.random.Generator, context: _IdArray) -> _IdArray:
+        if self.rewrites == 0.0:
+            return context
+        is_rewritten = rng.random(len(context)) < self.rewrites
+        return np.where(is_rewritten, (context * rng.random(len(context))).astype(np.int64), context)
+
+    def _blocks(
+        self, rng: np.random.Generator, talk: "_Talk", opens: _BoolArray, order: _IdArray, horizon_s: float
+    ) -> PrefixBlocks:
+        """Number the blocks of all prompts, those of the system prompts first, and list them by arrival."""
+        total = talk.prompt + self.system_tokens
+        counts = -(-total // self.block_size)
+        check_size(float(counts.sum(dtype=np.float64)), horizon_s)
+        of_system = self.system_tokens // self.block_size
+        shared = np.full(len(total), of_system)
+        shared[1:] = np.minimum(talk.kept[1:] + self.system_tokens, total[:-1]) // self.block_size
+        shared[opens] = of_system
+        fresh = np.cumsum(counts - shared) - (counts - shared) + of_system * self.system_prompts
+        offsets = np.concatenate(([0], np.cumsum(counts[order])))
+        ids = np.arange(int(offsets[-1]))
+        ids += np.repeat((fresh - shared)[order] - offsets[:-1], counts[order])
+        begins = np.empty_like(order)
+        begins[order] = offsets[:-1]
+        self._number_system(rng, ids, begins, talk, opens)
+        continued = np.flatnonzero(~opens)
+        turn = continued - talk.offsets[np.searchsorted(talk.offsets, continued, side="right") - 1]
+        by_turn = np.argsort(turn, kind="stable")
+        for here in np.split(continued[by_turn], np.flatnonzero(np.diff(turn[by_turn])) + 1):
+            ids[_ranges(begins[here], shared[here])] = ids[_ranges(begins[here - 1], shared[here])]
+        return PrefixBlocks(offsets, ids, self.block_size)
+
+    def _number_system(
+        self, rng: np.random.Generator, ids: _IdArray, begins: _IdArray, talk: "_Talk", opens: _BoolArray
+    ) -> None:
+        """Write the blocks of the system prompt of every request that opens a session."""
+        of_system = self.system_tokens // self.block_size
+        if of_system == 0:
+            return
+        shares = 1.0 / np.arange(1, self.system_prompts + 1)
+        prompt = rng.choice(self.system_prompts, size=len(talk.offsets) - 1, p=shares / shares.sum())
+        of_request = np.repeat(prompt, np.diff(talk.offsets))[opens]
+        ids[begins[opens][:, None] + np.arange(of_system)] = of_request[:, None] * of_system + np.arange(of_system)
+
+
+@dataclass(frozen=True)
+class _Talk:
+    """All turns, session by session.
+
+    Attributes:
+        offsets: Session ``i`` has the turns ``offsets[i]:offsets[i + 1]``.
+        at: Arrival in seconds from the sample's start, beyond its end too.
+        prompt: Prompt tokens without the system prompt.
+        output: Output tokens.
+        kept: How many of the prompt's first tokens the turn before had in its context.
+    """
+
+    offsets: _IdArray
+    at: FloatArray
+    prompt: _IdArray
+    output: TokenArray
+    kept: _IdArray
+
+
+def _ranges(starts: _IdArray, counts: _IdArray) -> _IdArray:
+    """Return ``starts[i], starts[i] + 1, ...``, so many as ``counts[i]`` says, for every i."""
+    ends = np.cumsum(counts)
+    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - ends + counts, counts)
+
+
+def _labels(codes: _IdArray) -> pd.Categorical:
+    # Numbers, not text: text would take longer than all the rest.
+    return pd.Categorical.from_codes(codes.astype(np.int32), categories=pd.RangeIndex(int(codes.max(initial=-1)) + 1))
