@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from aladdin_traces import READERS, InputError, Reader, Source, Trace, read_trace, register_reader, write_trace
-from aladdin_traces.tables import CsvTable
+from aladdin_traces.csv_table import CsvTable
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "traces"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the public trace files are not beside the project")
@@ -98,8 +98,8 @@ BAD_TEXT = {
     "wide rows": ("arrival_s,prompt_tokens,output_tokens\n0,1,1,9\n1,1,1,9\n", "more cells"),
     "one wide row": (PLAIN + "2,1,1,9\n", "not a CSV table"),
     "open quote": (PLAIN + '"2,1,1\n', "not a CSV table|line 4"),
-    "unknown": ("a,b\n1,2\n", "trace.csv line 1: 'a,b' .*known formats .*azure.*csv"),
-    "json": ('{"timestamp": 0}\n', "known formats"),
+    "unknown": ("a,b\n1,2\n", "trace.csv line 1: 'a,b' .*known formats.*azure .no column TIMESTAMP.*weka"),
+    "json": ('{"time": 0}\n', "known formats.*mooncake .no keys input_length and hash_ids.*guidellm"),
     "empty": ("", "file is empty"),
     "blank": (" \n\n", "file is empty"),
 }
@@ -176,22 +176,26 @@ def test_bad_writes(tmp_path: Path) -> None:
         write_trace(trace.window(1.0), tmp_path / "t.csv")
     for path in (tmp_path, tmp_path / "no" / "t.csv", tmp_path / "no" / "t.csv.gz"):
         with pytest.raises(InputError, match="cannot be written"):
-            write_trace(trace, path)
+            write_trace(trace, path, "csv")
 
 
 def test_a_further_format_is_one_registration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aladdin_traces.readers.READERS", dict(READERS))
+    monkeypatch.setattr("aladdin_traces.readers.registry.READERS", dict(READERS))
     one = Trace.from_arrays([0.0], [1], [1])
-    reader = Reader("json", '{"timestamp": ...}', lambda source: source.text.startswith("{"), lambda _: one)
+
+    def refusal(source: Source) -> str | None:
+        return None if source.text.startswith("<") else "no XML"
+
+    reader = Reader("xml", "<requests>", refusal, lambda source, options: one)
     register_reader(reader)
-    assert read_trace(write(tmp_path, '{"timestamp": 0}')) == one
+    assert read_trace(write(tmp_path, "<requests/>")) == one
     with pytest.raises(InputError, match="another reader"):
         register_reader(reader)
 
 
 def test_a_table_names_a_missing_column() -> None:
     with pytest.raises(InputError, match=r"t columns: 'a, b' .*missing c or d"):
-        CsvTable(Source("t", "a,b\n1,2")).column("c", "d")
+        CsvTable(Source("t", b"a,b\n1,2"), ["a"]).called("c", "d")
 
 
 def read_bytes(folder: Path, content: bytes) -> None:

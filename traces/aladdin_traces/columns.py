@@ -1,7 +1,10 @@
 """Checks of whole columns of numbers, and the types of a trace's columns."""
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from aladdin_traces import checks
 from aladdin_traces.errors import InputError
@@ -9,6 +12,7 @@ from aladdin_traces.errors import InputError
 FloatArray = npt.NDArray[np.float64]
 TokenArray = npt.NDArray[np.int32]
 ClassArray = npt.NDArray[np.int8]
+Labels = pd.Categorical | Sequence[str | None]
 
 
 def arrival_column(values: npt.ArrayLike) -> FloatArray:
@@ -36,6 +40,47 @@ def whole_column(name: str, values: npt.ArrayLike, low: int, high: int) -> Float
     in_range = (as_float >= low) & (as_float <= high) & (as_float == np.floor(as_float))
     _refuse(name, column, ~in_range, f"give whole numbers from {low} to {high}")
     return as_float
+
+
+def label_column(name: str, values: Labels, count: int) -> pd.Categorical:
+    """Return names of ``count`` requests, with None and "" as missing; categories go by first appearance.
+
+    Raises:
+        InputError: Not ``count`` of them, or one that is no text.
+    """
+    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray | pd.Categorical | pd.Series):
+        raise InputError(name, values, "give a flat list of text")
+    if len(values) != count:
+        raise InputError(name, f"{len(values)} values", f"give as many as arrival_s has ({count})")
+    if isinstance(values, pd.Categorical):
+        return values
+    for index, value in enumerate(values):
+        if value is not None and not isinstance(value, str):
+            raise InputError(f"{name}[{index}]", value, "give text, or None where there is no name")
+    return factorized(values)
+
+
+def factorized(values: Iterable[object]) -> pd.Categorical:
+    """Return values as names, in the order of their first appearance; None and "" are missing."""
+    objects = np.array([None if value in (None, "") else str(value) for value in values], dtype=np.object_)
+    codes, names = pd.factorize(objects)
+    return pd.Categorical.from_codes(codes, pd.Index(names, dtype=str))
+
+
+def same_labels(one: pd.Categorical | None, other: pd.Categorical | None) -> bool:
+    """Say whether two columns of names hold the same names, however they are coded."""
+    if one is None or other is None:
+        return one is other
+    return bool(np.array_equal(_coded(one), _coded(other)) and np.array_equal(_used(one), _used(other)))
+
+
+def _coded(labels: pd.Categorical) -> npt.NDArray[np.int64]:
+    return np.asarray(pd.factorize(labels.codes)[0])
+
+
+def _used(labels: pd.Categorical) -> npt.NDArray[np.object_]:
+    names = [*labels.categories, None]  # a missing name has the code -1
+    return np.array([names[code] for code in pd.unique(labels.codes).tolist()], dtype=np.object_)
 
 
 def _flat_numbers(name: str, values: npt.ArrayLike) -> npt.NDArray[np.generic]:

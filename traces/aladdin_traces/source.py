@@ -1,42 +1,150 @@
-"""Opening a trace file: bytes become text, whatever goes wrong becomes one clear error."""
+"""Opening a trace file: bytes become text or a Parquet file, whatever goes wrong becomes one clear error."""
 
+import csv
 import gzip
+import io
+import json
 import os
-import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from aladdin_traces.errors import InputError
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_PARQUET_MAGIC = b"PAR1"
 
 
 @dataclass(frozen=True)
 class Source:
-    """The text of one trace file.
+    """The content of one trace file.
 
     Attributes:
         name: The path as the user wrote it, for messages.
-        text: The whole content, unpacked, never blank.
+        data: The whole content, unpacked: UTF-8 text without a byte order mark, with lines ending in a line feed, never
+            blank; or a Parquet file.
     """
 
     name: str
-    text: str
+    data: bytes
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether this is a Parquet file, by its first bytes."""
+        return self.data.startswith(_PARQUET_MAGIC)
+
+    @cached_property
+    def is_json(self) -> bool:
+        """Whether this is JSON or JSON lines: the first character is a brace or a bracket."""
+        return not self.is_parquet and self.data[:4096].lstrip()[:1] in (b"{", b"[")
+
+    @property
+    def text(self) -> str:
+        """The text of a text file."""
+        return self.data.decode()
 
     @property
     def first_line(self) -> str:
-        """The first line, without its end."""
-        return re.split(r"[\r\n]", self.text, maxsplit=1)[0]
+        """The first line that is not blank, without its end."""
+        start = len(self.data) - len(self.data.lstrip()) if self.data[:1].isspace() else 0
+        end = self.data.find(b"\n", start)
+        return self.data[start : end if end >= 0 else None].decode()
 
-    @property
-    def header(self) -> list[str]:
-        """The column names in the first line, if this is a CSV file."""
-        return [cell.strip().strip('"') for cell in self.first_line.split(",")]
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of a CSV or Parquet file, stripped of spaces; none for JSON.
+
+        Raises:
+            InputError: The Parquet file is damaged.
+        """
+        if self.is_parquet:
+            return tuple(self.parquet().schema_arrow.names)
+        return tuple(cell.strip() for cell in self.header)
+
+    @cached_property
+    def header(self) -> tuple[str, ...]:
+        """The cells of the first line of a CSV file, with their spaces; none for the others."""
+        if self.is_parquet or self.is_json:
+            return ()
+        try:
+            return tuple(next(csv.reader([self.first_line]), []))
+        except csv.Error:  # a cell beyond the module's limit
+            return ()
+
+    @cached_property
+    def first(self) -> dict[str, Any]:
+        """The first JSON object of a JSON file; {} for the others.
+
+        Raises:
+            InputError: It is not JSON.
+        """
+        return next(self.objects())[1] if self.is_json else {}
+
+    def objects(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Go through the objects of JSON lines, or of one JSON document (a list, or a single object).
+
+        Yields:
+            Where the object stands (``line 3`` or ``item 3``) and the object.
+
+        Raises:
+            InputError: Something is not JSON, or no object; names the line.
+        """
+        if not isinstance(_parsed_or_none(self.first_line), dict):
+            yield from self._document()
+            return
+        for number, line in enumerate(io.BytesIO(self.data), start=1):
+            if line.strip():
+                yield f"line {number}", self._object(f"line {number}", self._parsed(line, number))
+
+    def parquet(self) -> Any:
+        """Open the Parquet file.
+
+        Raises:
+            InputError: It is damaged.
+        """
+        try:
+            return pq.ParquetFile(pa.BufferReader(self.data))
+        except (pa.ArrowException, OSError) as error:
+            raise self.damaged_parquet(error) from None
+
+    def damaged_parquet(self, error: Exception) -> InputError:
+        """The error of a Parquet file that cannot be read."""
+        return InputError("path", self.name, f"the Parquet data is truncated or damaged ({error}); fetch it again")
+
+    def _document(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        document = self._parsed(self.data, 1)
+        items = document if isinstance(document, list) else [document]
+        if not items:
+            raise InputError(self.name, "[]", "the list is empty; give at least one request")
+        for number, item in enumerate(items, start=1):
+            yield f"item {number}", self._object(f"item {number}", item)
+
+    def _object(self, place: str, value: object) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise InputError(f"{self.name} {place}", value, "give a JSON object with the fields of a request")
+        return value
+
+    def _parsed(self, text: bytes, line: int) -> Any:
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            found = error.doc.splitlines()[error.lineno - 1 : error.lineno]
+            where = f"{self.name} line {line + error.lineno - 1}, character {error.colno}"
+            raise InputError(where, "".join(found), f"it is not JSON ({error.msg})") from None
+        except RecursionError:
+            raise InputError(f"{self.name} line {line}", text[:80], "it is nested too deeply to be a request") from None
+        except ValueError as error:  # a number of thousands of digits
+            raise InputError(f"{self.name} line {line}", text[:80], f"it cannot be read ({error})") from None
 
 
 def open_source(path: str | os.PathLike[str]) -> Source:
-    """Read a text file, gzipped or not; gzip is recognised by its first two bytes, not by the name.
+    """Read a file, gzipped or not; gzip and Parquet are recognised by their first bytes, not by the name.
 
     Raises:
         InputError: No such file, a folder, unreadable, broken gzip, not UTF-8 text, or nothing in it.
@@ -47,16 +155,21 @@ def open_source(path: str | os.PathLike[str]) -> Source:
     data = _read_bytes(name)
     if data.startswith(_GZIP_MAGIC):
         data = _unpack(name, data)
-    return Source(name, _decode(name, data))
+    return Source(name, data if data.startswith(_PARQUET_MAGIC) else _text_bytes(name, data))
 
 
 def _read_bytes(name: str) -> bytes:
+    path = Path(name)
     try:
-        return Path(name).read_bytes()
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InputError("path", name, "it is no regular file; save the trace as a file first")
+        return path.read_bytes()
     except FileNotFoundError:
         raise InputError("path", name, "there is no such file; check the path") from None
     except IsADirectoryError:
         raise InputError("path", name, "it is a directory; give the path of a file in it") from None
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
         raise InputError("path", name, f"it cannot be read ({_reason(error)}); check the file") from None
 
@@ -69,16 +182,29 @@ def _unpack(name: str, data: bytes) -> bytes:
         raise InputError("path", name, mend) from None
 
 
-def _decode(name: str, data: bytes) -> str:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise InputError("path", name, "it is not UTF-8 text; give a trace as text, gzipped or not")
+def _text_bytes(name: str, data: bytes) -> bytes:
+    """Check that it is UTF-8 text with something in it, and let every line end in a line feed."""
+    text = data.removeprefix(b"\xef\xbb\xbf")
+    if b"\0" in text or not (text.isascii() or _is_utf8(text)):
+        raise InputError("path", name, "it is not UTF-8 text; give a trace as text or Parquet, gzipped or not")
     if not text.strip():
         raise InputError("path", name, "the file is empty; give a trace with a header and at least one row")
-    return text
+    return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in text else text
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _parsed_or_none(line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,7 @@
-"""Reading columns of a CSV file by name, with errors that say file, line and column."""
+"""The columns of a trace file, whatever its container, with errors that say file, line and column."""
 
-import io
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,36 +10,70 @@ import pandas as pd
 from aladdin_traces.checks import TOKENS_MAX
 from aladdin_traces.columns import FloatArray
 from aladdin_traces.errors import InputError
-from aladdin_traces.source import Source
-from aladdin_traces.trace import Trace
+from aladdin_traces.prefix import PrefixBlocks
+
+BoolArray = npt.NDArray[np.bool_]
+
+_ID_LISTS = "give a list of block ids, whole numbers from 0 to 2**63 - 1"
 
 
-class CsvTable:
-    """A CSV file as text cells, every row with the number of its line.
+class Table(ABC):
+    """Rows of requests with named columns.
 
-    Blank lines are skipped. A quoted cell that contains a line break would shift the line numbers after it; none of the
-    formats has such cells.
+    Attributes:
+        name: The file, for messages.
+        columns: Names of the columns.
+        kind: What the container calls a column: "column" or "key".
     """
 
-    def __init__(self, source: Source) -> None:
-        """Split ``source`` into cells.
+    name: str
+    columns: Sequence[str]
+    kind: str = "column"
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    @abstractmethod
+    def place(self, row: int) -> str:
+        """Return where a row stands: ``line 4``."""
+
+    @abstractmethod
+    def cell(self, row: int, column: str) -> object:
+        """Return one value as it stands in the file."""
+
+    @abstractmethod
+    def floats(self, column: str) -> FloatArray:
+        """Return a column as numbers, NaN where the value is none."""
+
+    @abstractmethod
+    def names(self, column: str) -> pd.Categorical:
+        """Return a column as names, missing where the value is empty."""
+
+    @abstractmethod
+    def lists(self, column: str) -> Sequence[object]:
+        """Return a column of lists."""
+
+    @abstractmethod
+    def elapsed(self, column: str) -> FloatArray:
+        """Return a column of calendar times as seconds after its first.
 
         Raises:
-            InputError: A row has more cells than the header, or there is no row.
+            InputError: A value is no time, or times are more than a century apart.
         """
-        self.name = source.name
-        self._cells = _split(source)
 
-    def column(self, *aliases: str) -> pd.Series:
-        """Return the cells of the first of ``aliases`` that the file has, as text, indexed by line number.
+    def has(self, *aliases: str) -> bool:
+        """Say whether the file has one of these columns."""
+        return any(alias in self.columns for alias in aliases)
+
+    def called(self, *aliases: str) -> str:
+        """Return the first of ``aliases`` that the file has.
 
         Raises:
             InputError: The file has none of them.
         """
-        for alias in aliases:
-            if alias in self._cells:
-                return self._cells[alias]
-        raise self._missing([" or ".join(aliases)])
+        self.require(aliases)
+        return next(alias for alias in aliases if alias in self.columns)
 
     def require(self, *columns: Sequence[str]) -> None:
         """Check that every column is there, each under one of its aliases.
@@ -47,104 +81,82 @@ class CsvTable:
         Raises:
             InputError: Names all the missing columns and those found.
         """
-        missing = [" or ".join(aliases) for aliases in columns if not any(a in self._cells for a in aliases)]
+        missing = [" or ".join(aliases) for aliases in columns if not self.has(*aliases)]
         if missing:
-            raise self._missing(missing)
+            found = ", ".join(map(str, self.columns))
+            raise InputError(f"{self.name} {self.kind}s", found, f"add the missing {', '.join(missing)}")
 
-    def has(self, name: str) -> bool:
-        """Say whether the file has the column."""
-        return name in self._cells
-
-    def numbers(self, *aliases: str, low: float, high: float = np.inf, whole: bool = False) -> FloatArray:
+    def numbers(
+        self, *aliases: str, low: float, high: float = np.inf, whole: bool = False, missing: float | None = None
+    ) -> FloatArray:
         """Return a column as finite numbers from ``low`` to ``high``.
 
+        Args:
+            aliases: Names that the column may have.
+            low: Least value.
+            high: Greatest value.
+            whole: Whether they must be whole numbers.
+            missing: Stands for a value that is not there; None refuses it.
+
         Raises:
-            InputError: Names the first line whose cell is not such a number.
+            InputError: Names the first line whose value is not such a number.
         """
-        cells = self.column(*aliases)
-        values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
+        if missing is not None and not self.has(*aliases):
+            return np.full(len(self), missing)
+        column = self.called(*aliases)
+        values = self.floats(column)
         good = np.isfinite(values) & (values >= low) & (values <= high)
-        kind = "whole number" if whole else "number"
         if whole:
             good &= values == np.floor(values)
+        if missing is not None:
+            absent = self.absent(column)
+            values = np.where(absent, missing, values)
+            good |= absent
         bounds = (f" from {low:g}" if low > -np.inf else "") + (f" up to {high:.0f}" if high < np.inf else "")
-        self.refuse(cells, ~good, f"give a {kind}{bounds}")
+        self.refuse(column, ~good, f"give a {'whole number' if whole else 'number'}{bounds}")
         return values
 
-    def tokens(self, *aliases: str, low: float) -> FloatArray:
+    def tokens(self, *aliases: str, low: float = -np.inf, missing: float | None = None) -> FloatArray:
         """Return a column as whole numbers from ``low`` up to the int32 maximum.
 
         Raises:
-            InputError: Names the first line whose cell is not such a number.
+            InputError: Names the first line whose value is not such a number.
         """
-        return self.numbers(*aliases, low=low, high=TOKENS_MAX, whole=True)
+        return self.numbers(*aliases, low=low, high=TOKENS_MAX, whole=True, missing=missing)
 
-    def refuse(self, cells: pd.Series, bad: npt.NDArray[np.bool_], mend: str) -> None:
-        """Raise the error for the first cell marked in ``bad``, if there is one.
+    def labels(self, *aliases: str) -> pd.Categorical | None:
+        """Return the names in the first of these columns that the file has; None where it has none of them."""
+        return self.names(self.called(*aliases)) if self.has(*aliases) else None
+
+    def blocks(self, column: str, block_size: int) -> PrefixBlocks | None:
+        """Return the block ids of each row; None where the file has no such column or not one id.
 
         Raises:
-            InputError: Names file, line, column and text of the cell.
+            InputError: Names the first line whose value is no list of ids.
+        """
+        if not self.has(column):
+            return None
+        lists = [[] if value is None else value for value in self.lists(column)]
+        bad = np.array([not _is_id_list(value) for value in lists])
+        self.refuse(column, bad, _ID_LISTS)
+        blocks = PrefixBlocks.from_lists(lists, block_size)  # type: ignore[arg-type]  # checked in the line above
+        return blocks if len(blocks.ids) else None
+
+    def absent(self, column: str) -> BoolArray:
+        """Return which rows have no value in the column."""
+        return np.array([self.cell(row, column) in (None, "") for row in range(len(self))], dtype=bool)
+
+    def refuse(self, column: str, bad: BoolArray, mend: str) -> None:
+        """Raise the error for the first row marked in ``bad``, if there is one.
+
+        Raises:
+            InputError: Names file, line, column and value.
         """
         if bad.any():
             row = int(np.argmax(bad))
-            where = f"{self.name} line {cells.index[row]}, column {cells.name}"
-            raise InputError(where, cells.iloc[row], mend)
-
-    def _missing(self, missing: Sequence[str]) -> InputError:
-        found = ", ".join(map(str, self._cells.columns))
-        return InputError(f"{self.name} columns", found, f"add the missing {', '.join(missing)}")
+            raise InputError(f"{self.name} {self.place(row)}, {self.kind} {column}", self.cell(row, column), mend)
 
 
-def trace_from_columns(
-    table: CsvTable,
-    arrival: pd.Series,
-    arrival_s: FloatArray,
-    tokens: Mapping[str, FloatArray],
-    klass: FloatArray | None = None,
-) -> Trace:
-    """Check the order of the rows, drop those without tokens and count them, and start the clock at the first row.
-
-    Args:
-        table: Where the rows come from, for messages.
-        arrival: The cells of the arrival column.
-        arrival_s: The same as seconds, from any origin.
-        tokens: ``prompt_tokens`` and ``output_tokens``; a row with one of them <= 0 is dropped (a failed request).
-        klass: SLO class per row.
-
-    Raises:
-        InputError: A time goes back, or no row is left.
-    """
-    goes_back = np.concatenate(([False], arrival_s[1:] < arrival_s[:-1]))
-    table.refuse(arrival, goes_back, "it is before the row above it; sort the rows by arrival")
-    prompt, output = tokens["prompt_tokens"], tokens["output_tokens"]
-    no_prompt, no_output = prompt <= 0, (output <= 0) & (prompt > 0)
-    keep = ~(no_prompt | no_output)
-    if not keep.any():
-        raise InputError(table.name, f"{len(keep)} rows", "every row has 0 tokens; give requests that were served")
-    counts = {"prompt_tokens <= 0": int(no_prompt.sum()), "output_tokens <= 0": int(no_output.sum())}
-    return Trace.from_arrays(
-        arrival_s[keep] - arrival_s[0],
-        prompt[keep],
-        output[keep],
-        None if klass is None else klass[keep],
-        dropped={reason: count for reason, count in counts.items() if count},
-    )
-
-
-def _split(source: Source) -> pd.DataFrame:
-    try:
-        # Text cells, so that nothing is guessed; blank lines are kept until the lines are numbered.
-        cells = pd.read_csv(
-            io.StringIO(source.text), dtype=str, na_filter=False, skip_blank_lines=False, encoding_errors="strict"
-        )
-    except ValueError as error:  # pandas' parser errors derive from it
-        raise InputError(source.name, source.header, f"it is not a CSV table ({error})") from None
-    if not isinstance(cells.index, pd.RangeIndex):
-        # pandas silently takes the first column as an index when the rows have more cells than the header.
-        raise InputError(f"{source.name} columns", source.header, "the rows have more cells than the header")
-    cells.columns = pd.Index([str(name).strip() for name in cells.columns])
-    cells.index = cells.index + 2
-    filled = cells[(cells != "").any(axis=1)]
-    if filled.empty:
-        raise InputError(source.name, "0 rows", "give at least one row under the header")
-    return filled
+def _is_id_list(value: object) -> bool:
+    # type() and not isinstance(): a boolean is no id
+    return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)

@@ -4,13 +4,23 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from aladdin_traces import checks
-from aladdin_traces.columns import ClassArray, FloatArray, TokenArray, arrival_column, whole_column
+from aladdin_traces.columns import (
+    ClassArray,
+    FloatArray,
+    Labels,
+    TokenArray,
+    arrival_column,
+    label_column,
+    same_labels,
+    whole_column,
+)
 from aladdin_traces.errors import InputError
 from aladdin_traces.prefix import PrefixBlocks
 
@@ -32,6 +42,11 @@ class Trace:
         klass: Index of the SLO class, int8, 0 to 3.
         prefix_blocks: Which prompts share which prefix, where that is known.
         dropped: Rows that a reader left out, counted by reason.
+        notes: What else a reader did to the rows, counted by kind: those it moved to sort them, for example.
+        session: Conversation of each request under the name it has in the source, where that is known. Categories are
+            text; a request of no session has the code -1.
+        model: Model that was asked, likewise.
+        request_id: The source's own id of the request, likewise.
     """
 
     arrival_s: FloatArray
@@ -40,6 +55,10 @@ class Trace:
     klass: ClassArray
     prefix_blocks: PrefixBlocks | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, int] = field(default_factory=dict)
+    session: pd.Categorical | None = None
+    model: pd.Categorical | None = None
+    request_id: pd.Categorical | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays read-only: a trace is shared between many simulations."""
@@ -58,6 +77,10 @@ class Trace:
         *,
         prefix_blocks: PrefixBlocks | None = None,
         dropped: Mapping[str, int] | None = None,
+        notes: Mapping[str, int] | None = None,
+        session: Labels | None = None,
+        model: Labels | None = None,
+        request_id: Labels | None = None,
     ) -> "Trace":
         """Check and copy flat arrays or lists of one length n >= 1.
 
@@ -68,6 +91,10 @@ class Trace:
             klass: Whole numbers from 0 to 3; all 0 when left out.
             prefix_blocks: Blocks of n requests.
             dropped: Rows left out by a reader, counted by reason.
+            notes: Other things that a reader did, counted by kind.
+            session: n names, text; None or an empty text where there is none.
+            model: The same.
+            request_id: The same.
 
         Raises:
             InputError: Names the array, the first element at fault and what it must be.
@@ -82,8 +109,20 @@ class Trace:
         if prefix_blocks is not None and len(prefix_blocks) != len(arrivals):
             mend = f"give as many as arrival_s has ({len(arrivals)})"
             raise InputError("prefix_blocks", f"{len(prefix_blocks)} requests", mend)
+        given = {"session": session, "model": model, "request_id": request_id}
+        labels = {name: None if v is None else label_column(name, v, len(arrivals)) for name, v in given.items()}
         tokens = (prompts.astype(np.int32), outputs.astype(np.int32))
-        return cls(arrivals, *tokens, classes.astype(np.int8), prefix_blocks, dropped or {})
+        return cls(
+            arrivals,
+            *tokens,
+            classes.astype(np.int8),
+            prefix_blocks=prefix_blocks,
+            dropped=dropped or {},
+            notes=notes or {},
+            session=labels["session"],
+            model=labels["model"],
+            request_id=labels["request_id"],
+        )
 
     def __len__(self) -> int:
         """Return the number of requests."""
@@ -94,6 +133,7 @@ class Trace:
         if not isinstance(other, Trace):
             return NotImplemented
         same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in _DTYPES)
+        same = same and all(same_labels(getattr(self, name), getattr(other, name)) for name in LABELS)
         return same and self.prefix_blocks == other.prefix_blocks
 
     def __hash__(self) -> int:
@@ -133,10 +173,27 @@ class Trace:
         return dataclasses.replace(part, arrival_s=part.arrival_s - start)
 
     def take(self, requests: npt.NDArray[np.int64]) -> "Trace":
-        """Return these requests (ascending indices), with their times as they are."""
-        part = {name: getattr(self, name)[requests] for name in _DTYPES}
-        blocks = None if self.prefix_blocks is None else self.prefix_blocks.take(requests)
-        return dataclasses.replace(self, **part, prefix_blocks=blocks)
+        """Return these requests (indices, in the order of arrival), with their times as they are."""
+        return dataclasses.replace(self, **{name: value.take(requests) for name, value in self.columns().items()})
+
+    def columns(self) -> dict[str, Any]:
+        """Return what the trace has of each request by name: arrays, labels and blocks, each with a ``take``."""
+        names = (*_DTYPES, *LABELS, "prefix_blocks")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def with_arrivals(self, arrival_s: npt.ArrayLike) -> "Trace":
+        """Return the requests at other times: lengths that came without times, for example, with an arrival law's.
+
+        Args:
+            arrival_s: Seconds, finite, >= 0, ascending, as many as there are requests; more are left unused.
+
+        Raises:
+            InputError: Times are not valid, or too few.
+        """
+        arrivals = arrival_column(arrival_s)
+        if len(arrivals) < len(self):
+            raise InputError("arrival_s", f"{len(arrivals)} values", f"give at least {len(self)}, one per request")
+        return dataclasses.replace(self, arrival_s=arrivals[: len(self)])
 
     def scale_rate(self, factor: float) -> "Trace":
         """Return the trace with every arrival time divided by ``factor`` > 0: ``factor`` times the rate.
@@ -166,9 +223,21 @@ class Trace:
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a copy as a table with columns ``arrival_s, prompt_tokens, output_tokens, klass``."""
-        return pd.DataFrame({name: getattr(self, name).copy() for name in _DTYPES})
+        """Return a copy as a table: ``arrival_s, prompt_tokens, output_tokens, klass`` and what else there is.
 
+        Labels are categorical columns; ``prefix_blocks`` holds an int64 array for each request.
+        """
+        frame = pd.DataFrame({name: getattr(self, name).copy() for name in _DTYPES})
+        for name in LABELS:
+            if getattr(self, name) is not None:
+                frame[name] = getattr(self, name)
+        if self.prefix_blocks is not None:
+            frame["prefix_blocks"] = pd.Series(np.split(self.prefix_blocks.ids, self.prefix_blocks.offsets[1:-1]))
+        return frame
+
+
+LABELS = ("session", "model", "request_id")
+"""Names of the columns of original names."""
 
 _DTYPES: dict[str, type[np.generic]] = {
     "arrival_s": np.float64,

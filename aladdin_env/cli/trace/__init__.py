@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from aladdin_env.cli.trace.convert import convert
 from aladdin_env.cli.trace.fetch import fetch
 
 trace = typer.Typer(help="Request traces: look at them, convert them, fit them, fetch them.", no_args_is_help=True)
+trace.command()(convert)
 trace.command()(fetch)
