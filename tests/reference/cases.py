@@ -24,6 +24,7 @@ def worker_type(
     overlap_s: float = 0.0,
     kv_bytes: float = 0.0,
     cold_starts_s: tuple[float, ...] = (0.5,),
+    prefix_cache: bool = True,
 ) -> RefType:
     return RefType(
         scheduler=scheduler,
@@ -44,6 +45,7 @@ def worker_type(
         mixed_overlap_s=overlap_s,
         kv_bytes_per_token=kv_bytes,
         cold_starts_s=list(cold_starts_s),
+        prefix_cache=prefix_cache,
     )
 
 
@@ -54,6 +56,7 @@ def scenario(
     max_hold_s: float = NEVER,
     max_retries: int = 1,
     failures: tuple[tuple[float, int], ...] = (),
+    prefix_block_tokens: int = 0,
 ) -> RefScenario:
     return RefScenario(
         types=list(types),
@@ -65,6 +68,7 @@ def scenario(
         transfer_bandwidth_bytes_per_s=256.0,
         transfer_latency_s=1 / 8,
         failures=list(failures),
+        prefix_block_tokens=prefix_block_tokens,
     )
 
 

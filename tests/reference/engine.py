@@ -1,4 +1,4 @@
-"""How a worker forms its next step at a boundary. Contract: docs/simulator.md, "Steps"."""
+"""How a worker forms its next step at a boundary. Contract: docs/simulator.md, "Steps" and "Prefix caching"."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def begin_step(worker: RefWorker, now: float) -> None:
         if request.admitted_s is None:
             request.admitted_s = now
     assert work or not worker.running, "nothing is scheduled though a request runs"
-    assert worker.blocks_free >= 0 and len(worker.running) <= worker.type.max_num_seqs
+    assert len(worker.running) <= worker.type.max_num_seqs
+    worker.check()
     if work:
         kind, duration = _law(worker, work)
         worker.step = Step(kind, now + duration, work)
@@ -43,21 +44,34 @@ def _law(worker: RefWorker, work: list[tuple[RefRequest, int]]) -> tuple[str, fl
     return "mixed", max(prefill + decode - worker.type.mixed_overlap_s, prefill, decode)
 
 
-def _need(request: RefRequest) -> int:
+def _all_tokens(request: RefRequest) -> int:
+    """Those that are computed when its prefill has ended."""
     return request.prompt_tokens + request.generated
 
 
 def _admit(worker: RefWorker, request: RefRequest, tokens: int) -> None:
-    """From the head of `waiting` to the tail of `running`, with the blocks for `tokens`."""
-    assert worker.waiting[0] is request
+    """From the head of `waiting` to the tail of `running`, with the memory for `tokens`."""
+    assert worker.waiting[0] is request and request.blocks == 0 and not request.held
     worker.waiting.pop(0)
     worker.running.append(request)
-    request.blocks = worker.type.blocks_for(tokens)
+    worker.hold(request, tokens)
+
+
+def _admit_for_prefill(worker: RefWorker, request: RefRequest, hit: int, chunk: int) -> None:
+    """Starts with `hit` tokens computed; `chunk` more are computed in this step."""
+    assert request.computed == 0 and hit == worker.hit(request)
+    _admit(worker, request, hit + chunk)
+    request.computed = hit
+    if request.preemptions == 0:
+        request.hit_tokens = hit
+        if worker.type.keeps_prefixes:
+            worker.asked_tokens += request.prompt_tokens
+            worker.hit_tokens += hit
 
 
 def _preempt_last(worker: RefWorker) -> RefRequest:
     request = worker.running.pop()
-    request.blocks = 0
+    worker.let_go(request)
     request.computed = 0
     request.decoding = False
     request.preemptions += 1
@@ -66,12 +80,11 @@ def _preempt_last(worker: RefWorker) -> RefRequest:
 
 
 def _take_blocks(worker: RefWorker, request: RefRequest, tokens: int) -> bool:
-    """Blocks for `tokens` more tokens of a running request; False when it had to preempt itself."""
-    new = worker.type.blocks_for(request.computed + tokens) - request.blocks
-    while worker.blocks_free < new:
+    """Memory for `tokens` more tokens of a running request; False when it had to preempt itself."""
+    while worker.blocks_free < worker.growth(request, request.computed + tokens):
         if _preempt_last(worker) is request:
             return False
-    request.blocks += new
+    worker.hold(request, request.computed + tokens)
     return True
 
 
@@ -93,14 +106,15 @@ def _prefill_first(worker: RefWorker) -> list[tuple[RefRequest, int]]:
     taken: list[tuple[RefRequest, int]] = []
     while worker.waiting:
         request = worker.waiting[0]
-        need = _need(request)
+        hit = worker.hit(request)
+        need = _all_tokens(request) - hit
         if len(worker.running) >= limits.max_num_seqs:  # the taken ones are in `running` already
             break
         if taken and sum(tokens for _, tokens in taken) + need > limits.max_num_batched_tokens:
             break
-        if limits.blocks_for(need) > worker.blocks_free:
+        if worker.growth(request, hit + need) > worker.blocks_free:
             break
-        _admit(worker, request, need)
+        _admit_for_prefill(worker, request, hit, need)
         taken.append((request, need))
     return taken or _decode_everybody(worker)
 
@@ -113,17 +127,17 @@ def _split_decode(worker: RefWorker) -> list[tuple[RefRequest, int]]:
         if len(worker.running) >= limits.max_num_seqs:
             break
         if request.computed > 0:  # transferred: its KV came with it
-            if limits.blocks_for(request.computed) > worker.blocks_free:
+            if worker.growth(request, request.computed) > worker.blocks_free:
                 break
             _admit(worker, request, request.computed)
             request.decoding = True
         else:  # preempted here
-            need = _need(request)
+            need = _all_tokens(request)  # decode workers keep no prefix blocks
             if recomputed and sum(tokens for _, tokens in recomputed) + need > limits.max_num_batched_tokens:
                 break
-            if limits.blocks_for(need) > worker.blocks_free:
+            if worker.growth(request, need) > worker.blocks_free:
                 break
-            _admit(worker, request, need)
+            _admit_for_prefill(worker, request, 0, need)
             recomputed.append((request, need))
     return recomputed or _decode_everybody(worker)
 
@@ -137,7 +151,7 @@ def _chunked(worker: RefWorker) -> list[tuple[RefRequest, int]]:
     position = 0
     while position < len(worker.running):
         request = worker.running[position]
-        tokens = min(_need(request) - request.computed, budget)
+        tokens = min(_all_tokens(request) - request.computed, budget)
         assert tokens >= 1 and (tokens == 1 or not request.decoding)
         assert request.decoding or request is worker.running[-1]
         running = len(worker.running)
@@ -150,10 +164,11 @@ def _chunked(worker: RefWorker) -> list[tuple[RefRequest, int]]:
         request = worker.waiting[0]
         if len(worker.running) >= limits.max_num_seqs or budget == 0:
             break
-        chunk = min(_need(request), budget)
-        if limits.blocks_for(chunk) > worker.blocks_free:
+        hit = worker.hit(request)
+        chunk = min(_all_tokens(request) - hit, budget)
+        if worker.growth(request, hit + chunk) > worker.blocks_free:
             break
-        _admit(worker, request, chunk)
+        _admit_for_prefill(worker, request, hit, chunk)
         work.append((request, chunk))
         budget -= chunk
     return work

@@ -14,6 +14,9 @@ class Fleet:
         for type_index, kind in enumerate(scenario.types):
             for k in range(kind.count):
                 worker = RefWorker(len(self.workers), type_index, kind)
+                if kind.keeps_prefixes:
+                    assert scenario.prefix_block_tokens % kind.block_size == 0
+                    worker.prefix_block_tokens = scenario.prefix_block_tokens
                 if k < kind.initial:
                     worker.turn_on(0.0, READY)
                 self.workers.append(worker)

@@ -53,13 +53,33 @@ def simulate_reference(
     output_tokens: Sequence[int],
     place: Place,
     scale: Scale | None = None,
+    prefix_blocks: Sequence[Sequence[int]] | None = None,
 ) -> RefResult:
-    """Serve the requests until the last one has ended. See :class:`RefResult` for what is counted up to when."""
+    """Serve the requests until the last one has ended. See :class:`RefResult` for what is counted up to when.
+
+    ``prefix_blocks`` has the ids of each request's prompt blocks, of ``scenario.prefix_block_tokens`` tokens each.
+    """
     requests = [
         RefRequest(index, float(arrival), int(p), int(o))
         for index, (arrival, p, o) in enumerate(zip(arrival_s, prompt_tokens, output_tokens, strict=True))
     ]
+    if prefix_blocks is not None:
+        for request, ids in zip(requests, prefix_blocks, strict=True):
+            request.prefix = _whole_blocks(ids, request.prompt_tokens, scenario.prefix_block_tokens)
     return _Simulation(scenario, requests, place, scale).run()
+
+
+def _whole_blocks(ids: Sequence[int], prompt_tokens: int, block_tokens: int) -> list[int]:
+    """The ids of the f whole blocks of a prompt: those before the first repeated one, as far as the prompt goes."""
+    if len(ids) == 0:
+        return []
+    assert block_tokens > 0, "ids of blocks that have no size"
+    blocks: list[int] = []
+    for block in ids:
+        if int(block) in blocks or (len(blocks) + 1) * block_tokens > prompt_tokens:
+            break
+        blocks.append(int(block))
+    return blocks
 
 
 class _Simulation:
@@ -97,7 +117,8 @@ class _Simulation:
         end = max((r.ended_s for r in self.requests if r.ended_s is not None), default=0.0)
         seconds = self.fleet.seconds(end)
         cost = sum(worker.type.price_per_s * s for worker, s in zip(self.workers, seconds, strict=True))
-        return RefResult(self.requests, seconds, cost, end, self.heartbeats, self.steps, self.closest_s)
+        hit, asked = sum(w.hit_tokens for w in self.workers), sum(w.asked_tokens for w in self.workers)
+        return RefResult(self.requests, seconds, cost, end, self.heartbeats, self.steps, self.closest_s, hit, asked)
 
     def all_ended(self) -> bool:
         return all(request.ended for request in self.requests)
@@ -139,7 +160,10 @@ class _Simulation:
 
     def end_of_step(self, worker: RefWorker, step: Step) -> None:
         self.steps[step.kind] += 1
+        ended_decoding: list[RefRequest] = []
+        ended_with_prefill: list[RefRequest] = []
         for request, tokens in step.work:
+            ended = ended_decoding if request.decoding else ended_with_prefill
             request.computed += tokens
             if request.computed < request.prompt_tokens + request.generated:
                 continue  # the prefill goes on in the next step
@@ -154,8 +178,11 @@ class _Simulation:
                 request.status = "returned"
                 self.back.append(request)
             elif request.generated >= self.most_tokens(worker, request):
-                worker.running.remove(request)
-                self.finish(worker, request)
+                ended.append(request)
+        for request in sorted(ended_decoding, key=lambda r: r.index) + ended_with_prefill:
+            worker.running.remove(request)
+            worker.let_go(request)
+            self.finish(worker, request)
 
     def most_tokens(self, worker: RefWorker, request: RefRequest) -> int:
         """Tokens that the worker generates for the request."""
@@ -170,7 +197,7 @@ class _Simulation:
     def end(self, request: RefRequest, status: str) -> None:
         request.status = status
         request.ended_s = self.now
-        request.blocks = 0
+        assert request.blocks == 0 and not request.held
 
     def request_left(self, worker: RefWorker) -> None:
         """One of the worker's requests (running, waiting, inbound or parked) is none of its requests any more."""
@@ -186,9 +213,9 @@ class _Simulation:
             source, destination = request.kv_at, request.destination
             assert source is not None and destination is not None
             source.parked.remove(request)
+            source.let_go(request)
             destination.inbound.remove(request)
             request.kv_at = request.destination = request.transfer_ends_s = None
-            request.blocks = 0
             destination.waiting.append(request)
             self.request_left(source)
 
@@ -208,9 +235,12 @@ class _Simulation:
         worker.status = FAILED
         worker.until_s = self.now + self.scenario.repair_s
         worker.step = None
+        worker.forget_prefixes()
         worker.running, worker.waiting = [], []
         for request in lost:
             source, destination = request.kv_at, request.destination
+            if source is not None:
+                source.let_go(request)
             request.forget()
             request.retries += 1
             if destination is not None:
@@ -244,9 +274,11 @@ class _Simulation:
     def reject(self, request: RefRequest) -> None:
         request.held_since_s = None
         source, request.kv_at = request.kv_at, None
-        self.end(request, "rejected")
         if source is not None:
             source.parked.remove(request)
+            source.let_go(request)
+        self.end(request, "rejected")
+        if source is not None:
             self.request_left(source)
 
     # 5. The heartbeat (scale decision).
@@ -302,7 +334,7 @@ class _Simulation:
         ]
         if not candidates:
             return HOLD
-        answer = int(self.place(self.snapshot(candidates), request))
+        answer = int(self.place(self.snapshot(candidates, request), request))
         if answer not in (HOLD, REJECT) and answer not in candidates:
             raise ValueError(f"request {request.index} at {self.now} s: {answer} is not one of {candidates}")
         return answer
@@ -324,7 +356,7 @@ class _Simulation:
         request.transfer_ends_s = self.now + seconds
         worker.inbound.append(request)
 
-    def snapshot(self, candidates: list[int]) -> Snapshot:
+    def snapshot(self, candidates: list[int], request: RefRequest | None = None) -> Snapshot:
         slots = [
             SlotView(
                 worker.status,
@@ -333,6 +365,7 @@ class _Simulation:
                 [request.index for request in worker.waiting],
                 len(worker.inbound),
                 worker.blocks_used,
+                worker.hit(request) if request is not None and worker.slot in candidates else 0,
             )
             for worker in self.workers
         ]
@@ -344,3 +377,4 @@ class _Simulation:
         for worker in self.workers:
             if worker.status in (READY, DRAINING) and worker.step is None:
                 begin_step(worker, self.now)
+            worker.check()
