@@ -7,30 +7,30 @@ second half is left for validation and test. Interpolating between so few points
 from aladdin_traces.lengths import BucketedLengths, IndependentLengths, LengthLaw
 from aladdin_traces.token_laws import EmpiricalQuantiles, LognormalMixture
 
-_LEVELS = (
+LEVELS = (
     *(0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85),
     *(0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0),
 )
+"""Probabilities at which the presets give the quantiles of a length."""
 _BUCKET_LEVELS = (
     *(0.0, 0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 1.0),
 )
 
 # Fitted to the lengths of 10,000 ShareGPT conversations, in Llama-2 tokens.
-_SHAREGPT = IndependentLengths(
-    prompt=LognormalMixture((0.750, 0.250), (3.186, 6.288), (0.977, 1.036), minimum=4, maximum=4000),
-    output=LognormalMixture((0.283, 0.717), (4.166, 5.872), (1.088, 0.545), minimum=4, maximum=1735),
-)
+SHAREGPT_PROMPT = LognormalMixture((0.750, 0.250), (3.186, 6.288), (0.977, 1.036), minimum=4, maximum=4000)
+SHAREGPT_OUTPUT = LognormalMixture((0.283, 0.717), (4.166, 5.872), (1.088, 0.545), minimum=4, maximum=1735)
+_SHAREGPT = IndependentLengths(prompt=SHAREGPT_PROMPT, output=SHAREGPT_OUTPUT)
 
 _AZURE_CODE = IndependentLengths(
     prompt=EmpiricalQuantiles(
-        _LEVELS,
+        LEVELS,
         (
             *(3, 18, 40, 76, 149, 238, 388, 578, 768, 924, 1067, 1227, 1465, 1690, 1884, 2147, 2410, 2707, 3156, 3894),
             *(4995, 7068, 7436, 7436, 7436, 7437, 7437),
         ),
     ),
     output=EmpiricalQuantiles(
-        _LEVELS,
+        LEVELS,
         (
             *(6, 6, 6, 6, 7, 7, 8, 9, 9, 10, 11, 12, 13, 14, 15, 17, 19, 23, 28, 37),
             *(54, 86, 164, 247, 325, 846, 1899),
@@ -51,7 +51,7 @@ _CONV_OUTPUTS = (
 
 _AZURE_CONV = BucketedLengths(
     prompt=EmpiricalQuantiles(
-        _LEVELS,
+        LEVELS,
         (
             *(2, 40, 120, 181, 298, 379, 390, 398, 407, 431, 968, 1011, 1035, 1056, 1081, 1105, 1140, 1200, 1317, 2177),
             *(4075, 4086, 4098, 4122, 4145, 5280, 14050),

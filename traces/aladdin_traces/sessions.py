@@ -47,6 +47,8 @@ class Sessions(RequestLaw):
         think_mu: Mean of the logarithm of the seconds from a turn to the next, -20 to 20.
         think_sigma: Standard deviation of that logarithm, 0 to 5.
         rewrites: Probability that a turn keeps only a part of the context, 0 to 1.
+        history: Whether prompts hold the context at all; without it a turn is new text behind the system prompt,
+            as where retrieved passages go first.
         system_tokens: Length of the system prompt in front of every prompt, tokens, >= 0.
         system_prompts: Number of different system prompts, >= 1; the k-th has a share proportional to 1/k.
         block_size: Tokens of a prefix block, >= 1.
@@ -60,6 +62,7 @@ class Sessions(RequestLaw):
     think_mu: float = 4.03
     think_sigma: float = 1.53
     rewrites: float = 0.0
+    history: bool = True
     system_tokens: int = 0
     system_prompts: int = 1
     block_size: int = 16
@@ -76,6 +79,8 @@ class Sessions(RequestLaw):
                 raise InputError(name, getattr(self, name), f"give a length law ({', '.join(LENGTH_LAWS)})")
         for name, low, high in (("think_mu", -20.0, 20.0), ("think_sigma", 0.0, 5.0), ("rewrites", 0.0, 1.0)):
             object.__setattr__(self, name, checks.number(name, getattr(self, name), low=low, high=high))
+        if not isinstance(self.history, bool):
+            raise InputError("history", self.history, "give true or false")
         for name, least in (("system_tokens", 0), ("system_prompts", 1), ("block_size", 1), ("max_prompt_tokens", 1)):
             object.__setattr__(self, name, checks.whole(name, getattr(self, name), low=least, high=TOKENS_MAX))
 
@@ -138,6 +143,8 @@ class Sessions(RequestLaw):
         return talk
 
     def _kept(self, rng: np.random.Generator, context: _IdArray) -> _IdArray:
+        if not self.history:
+            return np.zeros_like(context)
         if self.rewrites == 0.0:
             return context
         is_rewritten = rng.random(len(context)) < self.rewrites

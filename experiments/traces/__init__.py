@@ -1,0 +1,1 @@
+"""How well the generators reproduce the recorded traces."""
