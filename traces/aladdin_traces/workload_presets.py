@@ -10,7 +10,7 @@ from aladdin_traces.diurnal import Diurnal
 from aladdin_traces.lengths import CopulaLengths, LengthLaw
 from aladdin_traces.modulated import Mmpp, OnOff
 from aladdin_traces.presets import LENGTHS, LEVELS, SHAREGPT_OUTPUT, SHAREGPT_PROMPT
-from aladdin_traces.renewals import GammaRenewal, Poisson
+from aladdin_traces.renewals import Poisson
 from aladdin_traces.request_law import RequestLaw
 from aladdin_traces.sessions import Sessions
 from aladdin_traces.token_laws import EmpiricalQuantiles, Exponential, Histogram, LognormalMixture
@@ -52,7 +52,7 @@ def _mooncake_turns() -> Histogram:
 
 
 _MOONCAKE = Sessions(
-    starts=GammaRenewal(1.0, 1.7),
+    starts=Mmpp(rates_rps=(0.84, 1.16), means_s=(200.0, 200.0)),
     turns=_mooncake_turns(),
     first=CopulaLengths(_MOONCAKE_FIRST, _MOONCAKE_OUTPUT, 0.1),
     later=CopulaLengths(_MOONCAKE_NEW, _MOONCAKE_OUTPUT, 0.0),
