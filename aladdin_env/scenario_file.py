@@ -179,6 +179,10 @@ def _single(hint: Any, given: object, where: str) -> object:
         if not isinstance(given, str):
             raise InputError(where, given, "give a text in quotes")
         return given
+    if hint is bool:
+        if not isinstance(given, bool):
+            raise InputError(where, given, "give true or false")
+        return given
     if isinstance(given, bool) or not isinstance(given, Integral if hint is int else Real):
         raise InputError(where, given, "give a whole number" if hint is int else "give a number")
     return hint(given)

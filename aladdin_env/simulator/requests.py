@@ -175,6 +175,7 @@ def return_to_router(world: World, r: int, now_s: float) -> None:
     world.truth[r].source = NONE
     if world.control[0].prefix_tokens > 0:
         world.prefixes[r].held = 0
+        world.prefixes[r].hit_tokens = 0
     request.retries += 1
     world.cluster[0].retries += 1
     world.control[0].offer = 1

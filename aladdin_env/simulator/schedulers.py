@@ -46,9 +46,12 @@ def _begin_decode(world: World, w: int, now_s: float, only_one: bool) -> None:
     steps = 1
     if not only_one:
         steps = (world.finish_heap[w, 0] >> 32) - start
-        if batch * ((steps + worker.block_size - 1) // worker.block_size) > engine.free_blocks:
-            affordable = steps_with_memory(world.phases, w, worker.block_size, start, batch, engine.free_blocks)
-            steps = min(steps, affordable)
+        room = engine.free_blocks
+        if engine.cache_idle > 0 and worker.waiting > 0:  # with fewer hits a first chunk is shorter and may fit
+            room -= engine.cache_idle * prefix_span(world, w)
+        if batch * ((steps + worker.block_size - 1) // worker.block_size) > room:
+            affordable = steps_with_memory(world.phases, w, worker.block_size, start, batch, room)
+            steps = max(min(steps, affordable), 1)
     table = min(batch, int(world.laws[kind, law.LARGEST_BATCH]))
     beta = law.decode_beta(world.laws, kind, table)
     engine.run_start_s = now_s
@@ -133,6 +136,8 @@ def _begin_prefill_first(world: World, w: int, now_s: float) -> None:
     elif worker.decoding > 0:
         preempted = False
         while world.phases[w, (-worker.decode_steps) % worker.block_size] > engine.free_blocks:
+            if caches:
+                evict_to(world, w, 0)  # those before the one who lacks a block have taken all there was
             preempt_last(world, w)
             preempted = True
         _begin_decode(world, w, now_s, preempted)
@@ -185,7 +190,8 @@ def _begin_chunked(world: World, w: int, now_s: float) -> None:
     while True:
         chunk = 0
         past = 0
-        blocks = new_blocks(world.phases, w, worker.block_size, worker.decode_steps, worker.decoding, 1)
+        decoders = new_blocks(world.phases, w, worker.block_size, worker.decode_steps, worker.decoding, 1)
+        blocks = decoders
         partial = engine.partial
         if partial != NONE:
             past = world.requests[partial].computed
@@ -194,6 +200,8 @@ def _begin_chunked(world: World, w: int, now_s: float) -> None:
             blocks += blocks_to_take(world, w, partial, past, past + chunk, overhead)
         if blocks <= engine.free_blocks:
             break
+        if caches:
+            evict_to(world, w, max(engine.free_blocks - decoders, 0))  # the decoders took theirs first
         preempt_last(world, w)
         preempted = True
     engine.taken = partial

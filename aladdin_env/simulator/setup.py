@@ -82,7 +82,7 @@ class Room(NamedTuple):
         if blocks is None or not any(spans):
             return cls(len(draws.trace), len(draws.failures))
         fitting = (kind.kv_blocks // span for kind, span in zip(scenario.fleet.types, spans, strict=True) if span)
-        return cls(len(draws.trace), len(draws.failures), len(blocks.ids), max(fitting))
+        return cls(len(draws.trace), len(draws.failures), max(len(blocks.ids), 1), max(fitting))
 
 
 def _prefix_spans(scenario: Scenario, trace: Trace) -> list[int]:

@@ -11,7 +11,7 @@ from aladdin_env.scenario import SLO, Failures, Fleet, Scenario, Transfer, Worke
 from aladdin_env.simulator.setup import Draws
 from aladdin_env.simulator.state import FAILURE
 from aladdin_env.view import ClusterView, RequestView
-from aladdin_traces import Trace, Workload
+from aladdin_traces import PrefixBlocks, Trace, Workload
 from tests.reference.laws import row_decode, row_prefill
 from tests.reference.model import RefRequest, RefScenario, RefType, Snapshot
 
@@ -27,9 +27,11 @@ class Script:
     name: str = "script"
     beats: int = 0
 
-    def choose(self, candidates: list[int], load: dict[int, int], r: int, retries: int) -> int:
+    def choose(self, candidates: list[int], load: dict[int, int], hits: dict[int, int], r: int, retries: int) -> int:
         if self.rule == "least":
             return min(candidates, key=lambda w: (load[w], w))
+        if self.rule == "affinity":
+            return min(candidates, key=lambda w: (-hits[w], load[w], w))
         slot = candidates[(7 * r + 3 * retries + sum(load.values())) % len(candidates)]
         if self.rule == "hold" and load[slot] >= 2:
             return -1
@@ -44,7 +46,8 @@ class Script:
         assert all(len(view.running(w)) == view.workers[w]["running"] for w in candidates)
         assert all(load[w] == view.workers[w]["members"] for w in candidates)
         assert all(len(view.waiting(w)) == view.workers[w]["waiting"] for w in candidates)
-        return self.choose(candidates, load, request.index, request.retries)
+        hits = dict(enumerate(view.prefix_hits().tolist()))
+        return self.choose(candidates, load, hits, request.index, request.retries)
 
     def scale(self, view: ClusterView) -> list[int]:
         self.beats += 1
@@ -54,7 +57,8 @@ class Script:
     def ref_place(self, snapshot: Snapshot, request: RefRequest) -> int:
         slots = snapshot.slots
         load = {w: len(slots[w].running) + len(slots[w].waiting) + slots[w].inbound for w in snapshot.candidates}
-        return self.choose(snapshot.candidates, load, request.index, request.retries)
+        hits = {w: slots[w].hit_tokens for w in snapshot.candidates}
+        return self.choose(snapshot.candidates, load, hits, request.index, request.retries)
 
     def ref_scale(self, snapshot: Snapshot) -> list[int]:
         return self.scale(None)  # type: ignore[arg-type]
@@ -66,6 +70,10 @@ class Case:
     draws: Draws
     rule: str
     wanted: list[list[int]]
+
+    @property
+    def blocks(self) -> PrefixBlocks | None:
+        return self.draws.trace.prefix_blocks
 
     def script(self) -> Script:
         return Script(self.rule, self.wanted)
@@ -85,6 +93,7 @@ class Case:
                     overhead_s=kind.latency.overhead_s, prefill=row_prefill(row), decode=row_decode(row),
                     mixed_overlap_s=kind.latency.mixed_overlap_s,
                     kv_bytes_per_token=kind.latency.kv_bytes_per_token, cold_starts_s=cold.tolist(),
+                    prefix_cache=kind.prefix_cache,
                 )
             )  # fmt: skip
         failures = [(float(f["time_s"]), int(f["slot"])) for f in self.draws.failures]
@@ -92,6 +101,7 @@ class Case:
             types, fleet.max_gpus if fleet.max_gpus is not None else 10**9, self.scenario.heartbeat_s,
             self.scenario.max_hold_s, self.scenario.max_retries, fleet.failures.repair_s,
             fleet.transfer.bandwidth_bytes_per_s, fleet.transfer.latency_s, failures,
+            prefix_block_tokens=0 if self.blocks is None else self.blocks.block_size,
         )  # fmt: skip
 
 
@@ -121,6 +131,22 @@ def _profile(rng: np.random.Generator, dyadic: bool) -> LatencyProfile:
     )  # fmt: skip
 
 
+def _shared_prefixes(rng: np.random.Generator, prompt: np.ndarray, block: int) -> PrefixBlocks:
+    """Prompts that follow one of a few documents to some depth and then go their own way; few ids come twice."""
+    size = block * int(rng.choice([1, 1, 2, 3]))
+    documents = int(rng.integers(1, 5))
+    lists = []
+    for r, tokens in enumerate(prompt.tolist()):
+        blocks = tokens // size + int(rng.integers(0, 2))  # the last one may be partly filled
+        depth = int(rng.integers(0, blocks + 1))
+        document = int(rng.integers(documents))
+        ids = [1000 * document + i if i < depth else 10_000 + 1000 * r + i for i in range(blocks)]
+        if ids and rng.random() < 0.05:
+            ids[-1] = ids[0]
+        lists.append(ids)
+    return PrefixBlocks.from_lists(lists, size)
+
+
 def random_case(seed: int, scheduler: str, *, dyadic: bool = False) -> Case:
     """A small cluster under pressure: short KV, short queues, failures, scaling; all drawn from ``seed``."""
     rng = np.random.default_rng(seed)
@@ -135,7 +161,7 @@ def random_case(seed: int, scheduler: str, *, dyadic: bool = False) -> Case:
                 f"t{i}", _profile(rng, dyadic), initial=(initial := int(rng.integers(0 if i else 1, maximum + 1))),
                 minimum=int(rng.integers(0, initial + 1)), maximum=maximum, scheduler=scheduler, role=role,
                 max_num_seqs=seqs, max_num_batched_tokens=int(rng.choice([seqs, seqs + 7, 64, 512])),
-                kv_capacity_tokens=int(rng.integers(80, 400)), block_size=block,
+                kv_capacity_tokens=int(rng.integers(80, 400)), block_size=block, prefix_cache=bool(rng.random() < 0.8),
             )
         )  # fmt: skip
     fleet = Fleet(
@@ -164,7 +190,7 @@ def random_case(seed: int, scheduler: str, *, dyadic: bool = False) -> Case:
     failures["slot"] = rng.integers(0, fleet.slots, len(failures))
     cold = rng.choice([0.5, 1.0, 3.0], (len(types), 256)) + (0 if dyadic else rng.uniform(0, 0.1, (len(types), 256)))
     wanted = rng.integers(0, 4, (5, len(types))).tolist()
-    rule = str(rng.choice(["least", "any", "hold", "reject"]))
-    return Case(
-        scenario, Draws(Trace.from_arrays(arrival, prompt, output), rng.random(n), cold, failures), rule, wanted
-    )
+    rule = str(rng.choice(["least", "any", "hold", "reject", "affinity"]))
+    blocks = _shared_prefixes(rng, prompt, block) if rng.random() < 0.6 else None
+    trace = Trace.from_arrays(arrival, prompt, output, prefix_blocks=blocks)
+    return Case(scenario, Draws(trace, rng.random(n), cold, failures), rule, wanted)

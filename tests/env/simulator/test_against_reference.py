@@ -33,6 +33,7 @@ def compare(case: Case, *, ties: bool) -> None:
     expected = simulate_reference(
         case.reference(), trace.arrival_s.tolist(), trace.prompt_tokens.tolist(), trace.output_tokens.tolist(),
         scripted.ref_place, scripted.ref_scale,
+        None if case.blocks is None else [case.blocks[r].tolist() for r in range(len(trace))],
     )  # fmt: skip
     assume(ties or expected.closest_s > CLOSEST_S)
     result = Simulator(case.scenario, draws=case.draws).run(case.script())
@@ -44,11 +45,14 @@ def compare(case: Case, *, ties: bool) -> None:
         _same("finish", r, got["finish_s"], want.finish_s)
         _same("queue", r, got["queue_s"] + got["arrival_s"], want.admitted_s)
         assert (got["preemptions"], got["retries"]) == (want.preemptions, want.retries), f"request {r}"
+        assert got["prefix_hit_tokens"] == want.hit_tokens, f"request {r}"
         if want.status in ("finished", "truncated"):
             assert (got["worker"], got["generated_tokens"]) == (want.worker, want.generated), f"request {r}"
     summary = result.summary
     assert summary["duration_s"] == pytest.approx(expected.end_s, rel=1e-9, abs=2e-9)
     assert summary["cost"] == pytest.approx(expected.cost, rel=1e-9, abs=1e-15)
+    ratio = expected.hit_tokens / expected.asked_tokens if expected.asked_tokens else 0.0
+    assert summary["prefix_hit_ratio"] == pytest.approx(ratio, rel=1e-12)
     gpus = [kind.gpus for kind in case.scenario.fleet.types for _ in range(kind.maximum)]
     assert summary["gpu_seconds"] == pytest.approx(float(np.dot(gpus, expected.worker_seconds)), rel=1e-9, abs=1e-12)
     beats = [len(expected.heartbeats), *(counts["READY"] for _, counts in expected.heartbeats)]
