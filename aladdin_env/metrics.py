@@ -142,8 +142,8 @@ def summarise(world: World, n: int, scenario: Scenario) -> dict[str, float]:
     """The measures of a run: percentiles of TTFT, ATGT, end-to-end and queue time, attainment, goodput, cost.
 
     ``slo_attainment``: requests served within their SLO over all that arrived. ``goodput_rps``: those per second of the
-    run. ``goodput_per_gpu_rps``: per GPU in use on average. ``prefix_hit_ratio``: prompt tokens whose KV was cached over
-    all that were admitted (0 without prefix caching). GPU time counts from 0 to the end of the last request.
+    run. ``goodput_per_gpu_rps``: per GPU in use on average. ``prefix_hit_ratio``: prompt tokens whose KV was cached
+    over all that were admitted (0 without prefix caching). GPU time counts from 0 to the end of the last request.
     """
     requests = world.requests[:n]
     cluster, control = world.cluster[0], world.control[0]

@@ -157,7 +157,8 @@ class Combined:
     @property
     def name(self) -> str:
         """``placement`` or ``placement+scaler``."""
-        return self.placement.name if isinstance(self.scaler, _Keep) else f"{self.placement.name}+{self.scaler.name}"
+        alone = isinstance(self.scaler, _Keep) or self.scaler is self.placement
+        return self.placement.name if alone else f"{self.placement.name}+{self.scaler.name}"
 
     @property
     def kernel(self) -> Kernel | None:

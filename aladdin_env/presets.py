@@ -252,6 +252,8 @@ def load_scenario(source: str | Path | Scenario) -> Scenario:
     """
     if isinstance(source, Scenario):
         return source
+    if not isinstance(source, str | Path):
+        raise InputError("scenario", source, "give a Scenario, the name of a preset, or the path of a TOML file")
     if isinstance(source, str) and source in PRESETS:
         return PRESETS[source]()
     if isinstance(source, Path) or source.endswith(".toml"):

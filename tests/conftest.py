@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import settings
+
+# Compilation and a busy machine make single examples slow; how slow is no property of ours.
+settings.register_profile("aladdin", deadline=None)
+settings.load_profile("aladdin")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -3,39 +3,52 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from aladdin_env.cli.bench import bench
 from aladdin_env.cli.compare import compare
+from aladdin_env.cli.exit_codes import INTERRUPTED, USER_ERROR
 from aladdin_env.cli.listings import policies, scenarios
 from aladdin_env.cli.plan import plan
 from aladdin_env.cli.simulate import simulate
 from aladdin_env.cli.trace import trace
 from aladdin_env.errors import InputError
 
-USER_ERROR, INTERRUPTED = 2, 130
-
 
 class OneLineErrors(TyperGroup):
     """A group whose commands answer a user's mistake, or Ctrl-C, with one line on stderr and an exit code."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the options of the group itself."""
+        with _one_line():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
-        try:
+        with _one_line():
             return super().invoke(ctx)
-        except InputError as error:
-            _leave(str(error), USER_ERROR)
-        except KeyboardInterrupt:
-            _leave("interrupted", INTERRUPTED)
-        except typer.TyperException as error:
-            if type(error).__name__ == "NoArgsIsHelpError":
-                raise
-            tell = getattr(error, "format_message", None)
-            message = tell() if callable(tell) else str(error)
-            _leave(" ".join(message.split()), getattr(error, "exit_code", USER_ERROR))
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        _leave(str(error), USER_ERROR)
+    except KeyboardInterrupt:
+        _leave("interrupted", INTERRUPTED)
+    except typer.TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        tell = getattr(error, "format_message", None)
+        message = tell() if callable(tell) else str(error)
+        _leave(" ".join(message.split()), getattr(error, "exit_code", USER_ERROR))
 
 
 def _leave(message: str, code: int) -> NoReturn:
@@ -60,6 +73,21 @@ app.command()(bench)
 app.add_typer(scenarios, name="scenarios")
 app.add_typer(trace, name="trace")
 app.command()(policies)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(metadata.version("aladdin-env"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options of the program itself."""
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import typer
 
 from aladdin_env import presets
 from aladdin_env.cli import options as opt
+from aladdin_env.cli.exit_codes import NO_ANSWER
 from aladdin_env.cli.output import (
     check_writable,
     print_json,
@@ -95,6 +96,8 @@ def compare(
         check_share("--min-gpus", min_gpus)
         found = _fewest(_Question(base, counts, names, numbers, min_gpus, processes), max_workers)
     _present(found, plot, out, json)
+    if min_gpus is not None and all(row.workers is None for row in found.rows):
+        raise typer.Exit(NO_ANSWER)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ ScenarioOption = Annotated[
     str, typer.Option("--scenario", help="Name of a scenario or a TOML file.", autocompletion=complete_scenarios)
 ]
 TraceOption = Annotated[
-    Path | None, typer.Option("--trace", help="Recorded requests: CSV or JSONL, also gzipped; see docs for formats.")
+    Path | None, typer.Option("--trace", help="Recorded requests: any public format, gzipped or not (docs/traces.md).")
 ]
 RateOption = Annotated[float | None, typer.Option("--rate", help="Mean requests per second.")]
 RateScaleOption = Annotated[float | None, typer.Option("--rate-scale", help="So many times the rate.")]

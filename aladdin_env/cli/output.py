@@ -64,7 +64,12 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[float], None]]:
     columns = (TextColumn(what), BarColumn(40), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn())
     with Progress(*columns, console=stderr()) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        try:
+            yield lambda done: bar.update(task, completed=done)
+        except InputError:
+            bar.live.transient = True  # a mistake is told in one line, without a bar above it
+            bar.console.quiet = not bar.console.is_terminal
+            raise
 
 
 def check_writable(option: str, path: Path | None, suffixes: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from aladdin_env import presets
 from aladdin_env.cli import options as opt
+from aladdin_env.cli.exit_codes import NO_ANSWER
 from aladdin_env.cli.output import print_json, progress_bar, say_if_compiling, stdout
 from aladdin_env.compare import TARGET
 from aladdin_env.compare.planning import Candidate, Plan
@@ -21,8 +22,6 @@ from aladdin_env.errors import InputError
 from aladdin_env.latency import load_profile, profile_names
 from aladdin_env.scenario import Fleet, Scenario
 from aladdin_traces import Poisson, Workload
-
-NO_ANSWER = 1
 
 
 def plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -72,8 +73,12 @@ class ClusterEnv(gym.Env[Observation, np.int64], EzPickle):
         engine = self.engine
         if engine.over(0):
             raise ResetNeeded("The episode is over, or has not begun: call reset()")
-        engine.step(np.array([action], dtype=np.int64))
-        self._last_action = int(action)
+        try:
+            chosen = operator.index(action)
+        except TypeError:
+            raise InputError("action", action, "give a whole number, an action of the space") from None
+        engine.step(np.array([chosen], dtype=np.int64))
+        self._last_action = chosen
         reason = engine.out.reason[0]
         info = engine.final_info(0) if reason in (DONE, TIME) else engine.info(0)
         if self.render_mode == "human":

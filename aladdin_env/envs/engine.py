@@ -255,7 +255,9 @@ class Engine:
         allowed = np.flatnonzero(self.out.mask[e]).tolist()
         shown = ", ".join(map(str, allowed[:24])) + (", ..." if len(allowed) > 24 else "")
         where = f" of environment {e}" if self.environments > 1 else ""
-        return InputError(f"action{where}", action, f"{self.actions.name(action)} is not allowed now; allowed: {shown}")
+        exists = 0 <= action < self.actions.size
+        why = f"{self.actions.name(action)} is not allowed now" if exists else "there is no such action"
+        return InputError(f"action{where}", action, f"{why}; allowed: {shown}")
 
     # --- what people and learners ask ----------------------------------------------------------------------------
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from aladdin_env.errors import InputError
 from aladdin_env.policy import Kernel, Placement, Scaler, combine, make_policy, make_scaler
 from aladdin_env.scenario import Scenario
+from aladdin_env.simulator.answers import HOOKS, bad_slot, carry_out_scaling, slot_answered, tell
 from aladdin_env.simulator.core import ASK, BAD_ANSWER, BEAT, sync_all
-from aladdin_env.simulator.fleet import scale_type
-from aladdin_env.simulator.state import LOG_WORKER_LOST, World
+from aladdin_env.simulator.state import World
 from aladdin_env.view import ClusterView, RequestView
-
-_HOOKS = ("on_first_token", "on_finish", "on_worker_lost")
 
 
 def find_placement(spec: str | object | None, scenario: Scenario) -> Placement | None:
@@ -72,7 +69,7 @@ class Guests:
     @property
     def listens(self) -> bool:
         """Whether anybody wants to hear of events."""
-        return any(self.hooks(name) for name in _HOOKS)
+        return any(self.hooks(name) for name in HOOKS)
 
     def reset(self, scenario: Scenario) -> None:
         """A new episode begins."""
@@ -81,41 +78,17 @@ class Guests:
 
     def hear(self, world: World, view: ClusterView) -> None:
         """Tell them what has happened since they were last told, in order."""
-        control = world.control[0]
-        for entry in world.log[: int(control["log_count"])]:
-            kind, time_s = int(entry["kind"]), float(entry["time_s"])
-            for hook in self.hooks(_HOOKS[kind]):
-                if kind == LOG_WORKER_LOST:
-                    hook(view, int(entry["worker"]), time_s)
-                else:
-                    hook(view, RequestView(view.requests, int(entry["request"])), time_s)
-        control["log_count"] = 0
+        tell({name: self.hooks(name) for name in HOOKS}, world, view)
 
     def serve(self, reason: int, world: World, view: ClusterView) -> None:
         """Decide what the core has come back for, so that it can go on."""
-        control = world.control[0]
         if reason == BAD_ANSWER:
-            raise self._bad_answer(world, view)
+            raise bad_slot(self.placement.name if self.placement else "", world, view)
         self.hear(world, view)
+        control = world.control[0]
         if reason == ASK and self.placement is not None:
-            control["answer"] = int(self.placement.place(view, RequestView(view.requests, int(control["asked"]))))
+            chosen = self.placement.place(view, RequestView(view.requests, int(control["asked"])))
+            control["answer"] = slot_answered(self.placement.name, chosen)
         elif reason == BEAT and self.scaler is not None:
             sync_all(world, view.now_s)
-            self._scale(self.scaler.scale(view), world)
-
-    def _scale(self, wanted: Any, world: World) -> None:
-        if wanted is None:
-            return
-        if len(wanted) != len(world.types):
-            name = self.scaler.name if self.scaler else ""
-            mend = f"give {len(world.types)} numbers, one per worker type"
-            raise InputError(f"scale decision of {name!r}", list(wanted), mend)
-        for kind, workers in enumerate(wanted):
-            scale_type(world, kind, int(workers))
-
-    def _bad_answer(self, world: World, view: ClusterView) -> InputError:
-        control = world.control[0]
-        name = self.placement.name if self.placement else ""
-        candidates = view.candidates(RequestView(view.requests, int(control["asked"]))).tolist()
-        mend = f"choose one of {candidates}, HOLD (-1) or REJECT (-2)"
-        return InputError(f"slot from policy {name!r}", int(control["error_slot"]), mend)
+            carry_out_scaling(self.scaler.name, self.scaler.scale(view), world)

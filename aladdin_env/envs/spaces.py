@@ -63,9 +63,7 @@ class Actions:
         return self.slots + int(self.holds) + len(self.changes)
 
     def name(self, action: int) -> str:
-        """What ``action`` does, in words."""
-        if not 0 <= action < self.size:
-            return "no such action"
+        """What ``action`` does, in words; 0 to ``size`` - 1."""
         if action < self.slots:
             return f"place on slot {action}"
         if self.holds and action == self.slots:

@@ -91,11 +91,11 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]], 
         """Step without autoreset and without copies (``engine.out`` has the results); which episodes have ended how."""
         if not self._begun:
             raise ResetNeeded("Call reset() first")
-        wanted = np.ascontiguousarray(actions, dtype=np.int64)
-        if wanted.shape != (self.num_envs,):
-            raise InputError(
-                "actions", f"shape {wanted.shape}", f"give one integer for each of {self.num_envs} environments"
-            )
+        given = np.asarray(actions)
+        if given.shape != (self.num_envs,) or given.dtype.kind not in "iu":
+            mend = f"give one integer for each of {self.num_envs} environments"
+            raise InputError("actions", f"{given.dtype} of shape {given.shape}", mend)
+        wanted = np.ascontiguousarray(given, dtype=np.int64)
         self.engine.step(wanted)
         self._last_actions = wanted
         reason = self.engine.out.reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +12,12 @@ from aladdin_env.errors import InputError
 from aladdin_env.metrics import FleetHistory, Result
 from aladdin_env.policy import Combined, combine, make_policy, placement_kernel
 from aladdin_env.scenario import Scenario
+from aladdin_env.simulator.answers import HOOKS, bad_slot, carry_out_scaling, slot_answered, tell
 from aladdin_env.simulator.core import ASK, BAD_ANSWER, BEAT, DONE, LOG_FULL, TIME, advance, sync_all
-from aladdin_env.simulator.fleet import accrue, scale_type
+from aladdin_env.simulator.fleet import accrue
 from aladdin_env.simulator.setup import Draws, Room, check, draw, load, one, shape_of, write_static
 from aladdin_env.simulator.state import (
     HOLD,
-    LOG_FINISH,
-    LOG_FIRST_TOKEN,
-    WORKER_STATUS,
     Array,
     World,
     allocate,
@@ -35,7 +34,6 @@ def _hold(
     return HOLD
 
 
-_HOOKS = ("on_first_token", "on_finish", "on_worker_lost")
 _BEATS_PER_REPORT = 16
 
 
@@ -52,6 +50,8 @@ class Simulator:
     """
 
     def __init__(self, scenario: Scenario, seed: int | np.random.Generator = 0, *, draws: Draws | None = None) -> None:
+        if not isinstance(seed, np.random.Generator) and not (isinstance(seed, Integral) and seed >= 0):
+            raise InputError("seed", seed, "give a whole number from 0, or a numpy Generator")
         self.scenario = scenario
         self.draws = draws if draws is not None else draw(scenario, np.random.default_rng(seed))
         check(scenario, self.draws.trace)
@@ -80,7 +80,7 @@ class _Episode:
     ) -> None:
         self.policy = policy
         self.kernel = policy.kernel
-        self._hooks = {name: policy.hooks(name) for name in _HOOKS}
+        self._hooks = {name: policy.hooks(name) for name in HOOKS}
         log = any(self._hooks.values())
         memory: NDArray[np.float64] = self.kernel.memory if self.kernel else np.zeros(0)
         shape = shape_of(scenario, Room.of(scenario, draws), len(memory), log)
@@ -105,13 +105,13 @@ class _Episode:
         while True:
             reason = advance(self.world, until_s, function, fixed, progress)
             if reason in (ASK, BEAT, DONE, TIME, LOG_FULL):
-                self._call_hooks()
+                tell(self._hooks, self.world, self.view)
             if reason == ASK:
                 control["answer"] = self._place(int(control["asked"]))
             elif reason == BEAT:
                 self._beat()
             elif reason == BAD_ANSWER:
-                raise self._bad_answer()
+                raise bad_slot(self.policy.placement.name, self.world, self.view)
             elif reason in (DONE, TIME):
                 break
         end_s = float(control["last_end_s"]) if reason == DONE else until_s
@@ -121,56 +121,17 @@ class _Episode:
             self._progress(1.0)
 
     def _place(self, r: int) -> int:
-        answer = self.policy.place(self.view, RequestView(self.view.requests, r))
-        try:
-            return int(answer)
-        except (TypeError, ValueError):
-            raise InputError(
-                f"answer of policy {self.policy.name!r}", answer, "return a slot, HOLD or REJECT"
-            ) from None
+        return slot_answered(
+            self.policy.placement.name, self.policy.place(self.view, RequestView(self.view.requests, r))
+        )
 
     def _beat(self) -> None:
-        wanted = None
         if self.policy.scales:
-            sync_all(self.world, float(self.world.cluster[0]["now_s"]))
-            wanted = self.policy.scale(self.view)
-        if wanted is not None:
-            types = len(self.world.types)
-            if len(wanted) != types:
-                raise InputError(
-                    f"scale decision of policy {self.policy.name!r}",
-                    list(wanted),
-                    f"give {types} numbers, one per worker type",
-                )
-            for kind, workers in enumerate(wanted):
-                scale_type(self.world, kind, int(workers))
+            sync_all(self.world, self.view.now_s)
+            carry_out_scaling(self.policy.scaler.name, self.policy.scale(self.view), self.world)
         self.fleet.note()
         if self._progress and int(self.world.cluster[0]["beats"]) % _BEATS_PER_REPORT == 0:
-            self._progress(min(1.0, float(self.world.cluster[0]["now_s"]) / max(self._last_arrival_s, 1e-9)))
-
-    def _call_hooks(self) -> None:
-        """Tell the policy what has happened since it was last asked, in order."""
-        control = self.world.control[0]
-        for entry in self.world.log[: int(control["log_count"])]:
-            time_s, kind = float(entry["time_s"]), int(entry["kind"])
-            for hook in self._hooks[_HOOKS[kind]]:
-                if kind in (LOG_FIRST_TOKEN, LOG_FINISH):
-                    hook(self.view, RequestView(self.view.requests, int(entry["request"])), time_s)
-                else:
-                    hook(self.view, int(entry["worker"]), time_s)
-        control["log_count"] = 0
-
-    def _bad_answer(self) -> InputError:
-        control = self.world.control[0]
-        slot, r = int(control["error_slot"]), int(control["asked"])
-        candidates = self.view.candidates(RequestView(self.view.requests, r)).tolist()
-        known = 0 <= slot < len(self.world.workers)
-        why = f"it is {WORKER_STATUS[int(self.world.workers[slot]['status'])]}" if known else "there is no such slot"
-        return InputError(
-            f"slot from policy {self.policy.name!r} for request {r} at {float(self.world.cluster[0]['now_s']):.3f} s",
-            slot,
-            f"{why}; choose one of {candidates}, HOLD (-1) or REJECT (-2)",
-        )
+            self._progress(min(1.0, self.view.now_s / max(self._last_arrival_s, 1e-9)))
 
 
 def simulate(

@@ -16,7 +16,6 @@ def test_numbering(scenario):
     assert actions.size == 7 + 1 + 1 + 2 * 2
     names = [actions.name(a) for a in range(actions.size)]
     assert names[6:] == ["place on slot 6", "hold", "no change", "-1 a", "+1 a", "-1 b", "+1 b"]
-    assert actions.name(99) == "no such action"
 
 
 def test_space_samples_what_is_allowed():

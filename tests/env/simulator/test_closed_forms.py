@@ -8,7 +8,6 @@ import pickle
 import numpy as np
 import pytest
 
-from aladdin_env.errors import InputError
 from aladdin_env.latency import DecodeLaw, LatencyProfile, PrefillLaw, Provenance
 from aladdin_env.metrics import Result
 from aladdin_env.policy import make_policy, placement_kernel
@@ -160,19 +159,6 @@ def test_a_policy_in_python_and_a_kernel_give_the_same_simulation() -> None:
     assert simulator.run(First()).requests.equals(simulator.run(first).requests)
 
 
-def test_a_policy_that_names_no_candidate_is_told_so() -> None:
-    class Wrong:
-        name = "wrong"
-
-        def place(self, view, request):  # type: ignore[no-untyped-def]
-            return 3
-
-    kind = WorkerType("w", PROFILE, initial=1, maximum=4)
-    scenario = Scenario("x", Workload.from_arrays([0.0], [1], [1]), Fleet((kind,)), SLO(9.0, 9.0), None)
-    with pytest.raises(InputError, match=r"slot from policy 'wrong' for request 0 .* it is off; choose one of \[0\]"):
-        simulate(scenario, Wrong())
-
-
 def test_hooks_are_called_in_order_before_the_next_decision() -> None:
     class Watch:
         name = "watch"
@@ -200,10 +186,9 @@ def test_hooks_are_called_in_order_before_the_next_decision() -> None:
     assert times == sorted(times)
 
 
-def test_kernels_are_copied_and_pickled_by_reference() -> None:
+def test_copies_of_kernels_share_compiled_code() -> None:
     kernel = make_policy("least_request", load_scenario("azure-conv")).kernel
     assert kernel is not None
-    assert copy.deepcopy(kernel) is kernel
-    again = pickle.loads(pickle.dumps(kernel))
-    assert again.function is kernel.function
-    assert again.memory.tolist() == kernel.memory.tolist()
+    for again in (copy.deepcopy(kernel), pickle.loads(pickle.dumps(kernel))):
+        assert again.function is kernel.function
+        assert again.memory.tolist() == kernel.memory.tolist()
