@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -152,6 +153,14 @@ def test_merged_models_of_one_name_are_one() -> None:
     assert list(trace.model.categories) == ["m", "n"]
     assert trace.session is not None
     assert set(trace.session.dropna()) == {"s0", "t0"}
+
+
+def test_numbered_sessions_are_merged_with_named_ones() -> None:
+    times, tokens = np.array([0.0, 1.0]), np.array([1, 1], np.int32)
+    drawn = Trace(times, tokens, tokens, np.zeros(2, np.int8), session=pd.Categorical.from_codes([0, 1], [7, 9]))
+    trace = merge([drawn, numbered([0.5, 1.5]), drawn])
+    assert trace.session is not None
+    assert set(trace.session.dropna()) == {"7", "9", "s0", "7#3", "9#3"}
 
 
 def test_ids_of_any_size_are_merged() -> None:
