@@ -36,13 +36,13 @@ def _azure_file(folder: Path) -> Path:
 
 
 def _report(path: Path) -> str:
-    start = time.perf_counter()
     try:
         name = choose_reader(open_source(path)).name
+        start = time.perf_counter()
         trace = read_trace(path)
+        seconds = time.perf_counter() - start
     except InputError as error:
-        return f"{path.name}: {error}"
-    seconds = time.perf_counter() - start
+        return f"{'refused':16} {path.name:48} {error.mend[:90]}"
     return f"{name:16} {path.name:48} {len(trace):9,} rows {seconds:8.3f} s  {_extras(trace)}"
 
 

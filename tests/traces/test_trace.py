@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aladdin_traces import InputError, Trace
+from aladdin_traces import InputError, PrefixBlocks, Trace
 
 
 @pytest.fixture
@@ -60,6 +60,12 @@ GOOD: dict[str, Any] = {"arrival_s": [0, 1], "prompt_tokens": [5, 6], "output_to
         ({"output_tokens": [1]}, "output_tokens: '1 values' .*2"),
         ({"klass": [0, 4]}, r"klass\[1\]: 4 .*0 to 3"),
         ({"klass": [0, 1, 2]}, "klass: '3 values'"),
+        ({"session": ["a"]}, "session: '1 values'"),
+        ({"session": "ab"}, "session: 'ab'"),
+        ({"session": 5}, "session: 5 .*list"),
+        ({"model": ["a", 5]}, r"model\[1\]: 5 .*text"),
+        ({"request_id": pd.Categorical(["a"])}, "request_id: '1 values'"),
+        ({"prefix_blocks": PrefixBlocks.from_lists([[1]], 16)}, "prefix_blocks: '1 requests'"),
     ],
 )
 def test_bad_arrays(change: dict[str, object], message: str) -> None:
@@ -141,3 +147,43 @@ def test_pickle(trace: Trace) -> None:
     copy = pickle.loads(pickle.dumps(trace))
     assert copy == trace
     assert copy.dropped == trace.dropped
+
+
+def test_names_go_with_the_requests() -> None:
+    trace = Trace.from_arrays([0.0, 1.0, 2.0], [1, 2, 3], [4, 5, 6], session=["b", "", "a"], request_id=["x", "y", "z"])
+    assert trace.session is not None
+    assert trace.session.codes.tolist() == [0, -1, 1]
+    assert trace.session.categories.tolist() == ["b", "a"]
+    assert trace.model is None
+    part = trace.window(1.0)
+    assert part == Trace.from_arrays([0.0, 1.0], [2, 3], [5, 6], session=[None, "a"], request_id=["y", "z"])
+    assert list(part.to_frame().columns) == [
+        "arrival_s", "prompt_tokens", "output_tokens", "klass", "session", "request_id",
+    ]  # fmt: skip
+
+
+def test_equality_sees_names_however_they_are_coded() -> None:
+    def named(session: pd.Categorical | list[str | None] | None) -> Trace:
+        return Trace.from_arrays([0.0, 1.0, 2.0], [1, 1, 1], [1, 1, 1], session=session)
+
+    one = named(["b", None, "a"])
+    assert one == named(pd.Categorical(["b", None, "a"], categories=["a", "unused", "b"]))
+    assert one != named(["a", None, "b"])
+    assert one != named(["b", "a", "a"])
+    assert one != named(None)
+
+
+def test_lengths_get_arrivals() -> None:
+    lengths = Trace.from_arrays([0.0, 0.0], [1, 2], [3, 4], [1, 0], model=["a", "b"])
+    timed = lengths.with_arrivals([0.5, 1.5, 99.0])
+    assert timed == Trace.from_arrays([0.5, 1.5], [1, 2], [3, 4], [1, 0], model=["a", "b"])
+    with pytest.raises(InputError, match=r"arrival_s: '1 values' .*at least 2"):
+        lengths.with_arrivals([0.0])
+    with pytest.raises(InputError, match=r"arrival_s\[1\]"):
+        lengths.with_arrivals([1.0, 0.0])
+
+
+def test_a_frame_holds_the_blocks_of_each_request() -> None:
+    blocks = PrefixBlocks.from_lists([[5, 6], [], [5]], 16)
+    frame = Trace.from_arrays([0.0, 1.0, 2.0], [1, 1, 1], [1, 1, 1], prefix_blocks=blocks).to_frame()
+    assert [ids.tolist() for ids in frame["prefix_blocks"]] == [[5, 6], [], [5]]

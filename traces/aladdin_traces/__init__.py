@@ -10,6 +10,7 @@ from aladdin_traces.description import Description, describe
 from aladdin_traces.diurnal import PROFILES, Diurnal
 from aladdin_traces.errors import InputError, inside, suggest
 from aladdin_traces.fetch import SOURCES, FetchedTrace, TraceSource, fetch_trace, own_source
+from aladdin_traces.fitting import Fidelity, Fit, compare, fit_workload
 from aladdin_traces.law_tables import REQUEST_LAWS
 from aladdin_traces.lengths import BucketedLengths, CopulaLengths, FixedLengths, IndependentLengths, LengthLaw
 from aladdin_traces.modulated import Flood, Mmpp, OnOff
@@ -48,6 +49,8 @@ __all__ = [
     "EmpiricalQuantiles",
     "Exponential",
     "FetchedTrace",
+    "Fidelity",
+    "Fit",
     "FixedLengths",
     "Flood",
     "GammaRenewal",
@@ -71,8 +74,10 @@ __all__ = [
     "WeibullRenewal",
     "Workload",
     "Writer",
+    "compare",
     "describe",
     "fetch_trace",
+    "fit_workload",
     "gap_cv",
     "hit_blocks",
     "index_of_dispersion",

@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Self
 
 import numpy as np
-from scipy.optimize import brentq
 
 from aladdin_traces import checks
 from aladdin_traces.columns import FloatArray
@@ -70,6 +69,8 @@ class ArrivalProcess(ABC):
         Raises:
             InputError: No value of that parameter gives this index; says which can be had.
         """
+        from scipy.optimize import brentq  # half a second to import
+
         window = checks.number("window_s", window_s, above=0.0)
         target = checks.number("index", index, above=0.0)
         ends = [self._burstier(factor)._dispersion(window) for factor in (1 / _STRETCH_MAX, _STRETCH_MAX)]

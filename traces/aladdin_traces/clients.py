@@ -142,10 +142,8 @@ class Clients(RequestLaw):
         """Factor of each client's prompts and outputs, of mean 1."""
         _, first, second = self._own_draws.T
         second = self.spread_correlation * first + math.sqrt(1.0 - self.spread_correlation**2) * second
-        return tuple(  # type: ignore[return-value]
-            np.exp(spread * normal - 0.5 * spread**2)
-            for spread, normal in ((self.prompt_spread, first), (self.output_spread, second))
-        )
+        one, other = self.prompt_spread, self.output_spread
+        return np.exp(one * first - 0.5 * one**2), np.exp(other * second - 0.5 * other**2)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)  # the checked value replaces the given one in a frozen dataclass

@@ -79,7 +79,7 @@ def _coded(labels: pd.Categorical) -> npt.NDArray[np.int64]:
 
 
 def _used(labels: pd.Categorical) -> npt.NDArray[np.object_]:
-    names = [*labels.categories, None]  # a missing name has the code -1
+    names = [*map(str, labels.categories), None]  # a missing name has the code -1
     return np.array([names[code] for code in pd.unique(labels.codes).tolist()], dtype=np.object_)
 
 

@@ -109,8 +109,8 @@ def describe(trace: Trace, cache_blocks: Sequence[int] = CACHE_BLOCKS) -> Descri
     if len(trace) == 0:
         raise InputError("trace", trace, "give a trace with at least one request")
     counts = np.bincount(trace.klass)
-    session = None if trace.session is None else trace.session.codes[trace.session.codes >= 0]
-    has_sessions = session is not None and len(session) > 0
+    named = np.empty(0, np.int64) if trace.session is None else trace.session.codes[trace.session.codes >= 0]
+    sessions = len(np.unique(named))
     return Description(
         requests=len(trace),
         duration_s=trace.duration_s,
@@ -121,8 +121,8 @@ def describe(trace: Trace, cache_blocks: Sequence[int] = CACHE_BLOCKS) -> Descri
         output=_lengths(trace.output_tokens),
         spearman=spearman(trace.prompt_tokens, trace.output_tokens),
         classes={k: int(count) for k, count in enumerate(counts) if count},
-        sessions=len(np.unique(session)) if has_sessions else None,
-        turns_per_session=len(session) / len(np.unique(session)) if session is not None and has_sessions else None,
+        sessions=sessions or None,
+        turns_per_session=len(named) / sessions if sessions else None,
         models=None if trace.model is None else {str(k): int(v) for k, v in trace.model.value_counts().items()},
         reuse=_reuse(trace, cache_blocks),
         dropped=dict(trace.dropped),

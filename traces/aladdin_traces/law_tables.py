@@ -57,7 +57,7 @@ def law_from_table(table: object, laws: Mapping[str, type[Law]]) -> Law:
     has_target = issubclass(law, ArrivalProcess) and _DISPERSION in table
     parameters = {name: table[name] for name in table if name != "kind" and not (has_target and name == _DISPERSION)}
     _check_names(parameters, law)
-    families = _families_of(law)
+    families = _families_of(law)  # type: ignore[arg-type]  # a type variable is hashable all the same
     built = law(**{name: _law_or_value(name, value, families.get(name)) for name, value in parameters.items()})
     return _with_dispersion(built, table[_DISPERSION]) if has_target else built
 

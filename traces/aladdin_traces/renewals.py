@@ -7,7 +7,7 @@ from functools import cache
 from typing import ClassVar, Self
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from aladdin_traces.arrival_process import ArrivalProcess
 from aladdin_traces.columns import FloatArray
@@ -148,10 +148,11 @@ def weibull_renewal_times(rng: np.random.Generator, rate: float, cv: float, span
 @cache
 def weibull_shape(cv: float) -> float:
     """Return the shape of the Weibull law with this coefficient of variation, 0.001 to 100."""
+    from scipy.optimize import brentq  # half a second to import
 
     def excess(log_shape: float) -> float:
         inverse = math.exp(-log_shape)
         log_ratio = special.gammaln(1.0 + 2.0 * inverse) - 2.0 * special.gammaln(1.0 + inverse)
         return float(log_ratio - math.log1p(cv * cv))
 
-    return math.exp(optimize.brentq(excess, math.log(0.05), math.log(1e4), xtol=1e-12))
+    return math.exp(brentq(excess, math.log(0.05), math.log(1e4), xtol=1e-12))

@@ -16,9 +16,9 @@ def token_hit_ratio(trace: Trace, capacity_blocks: int | None = None) -> float:
     """Return the share of all prompt tokens that a prefix cache holds when they arrive.
 
     Requests are taken one by one in the order of their arrival, as if each were done before the next. A request hits
-    the longest run of blocks from its first on that are all in the cache; its hit tokens are those blocks' tokens, at most
-    its prompt. Then all its blocks are in the cache, used just now, the first block most recently (a prefix is worth
-    more than what comes after it), and the least recently used blocks beyond the capacity leave.
+    the longest run of blocks from its first on that are all in the cache; its hit tokens are the tokens of those
+    blocks, at most its prompt. Then all its blocks are in the cache, used just now, the first block most recently (a
+    prefix is worth more than what comes after it), and the least recently used blocks beyond the capacity leave.
 
     Args:
         trace: Requests with prefix blocks.

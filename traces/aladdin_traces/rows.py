@@ -14,6 +14,8 @@ from aladdin_traces.trace import Trace
 MOVED = "rows moved to sort by arrival"
 """Note of a trace whose rows did not stand in the order of their arrival."""
 
+_UNSORTED = "it is before the row above it; sort the rows by arrival, or read them with the option sort"
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -57,7 +59,7 @@ class Rows:
         arrivals = np.zeros(count) if self.arrival_s is None else self.arrival_s
         goes_back = np.concatenate(([False], arrivals[1:] < arrivals[:-1]))
         if not sort:
-            self.table.refuse(self.arrival, goes_back, "it is before the row above it; sort the rows by arrival")
+            self.table.refuse(self.arrival, goes_back, _UNSORTED)
         dropped, keep = self._kept(wanted or {})
         kept = np.flatnonzero(keep)
         if goes_back.any():

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -213,6 +213,6 @@ def _ranges(starts: _IdArray, counts: _IdArray) -> _IdArray:
     return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - ends + counts, counts)
 
 
-def _labels(codes: _IdArray) -> pd.Categorical:
+def _labels(codes: _IdArray) -> "pd.Categorical[Any]":
     # Numbers, not text: text would take longer than all the rest.
     return pd.Categorical.from_codes(codes.astype(np.int32), categories=pd.RangeIndex(int(codes.max(initial=-1)) + 1))

@@ -187,7 +187,7 @@ def _text_bytes(name: str, data: bytes) -> bytes:
     text = data.removeprefix(b"\xef\xbb\xbf")
     if b"\0" in text or not (text.isascii() or _is_utf8(text)):
         raise InputError("path", name, "it is not UTF-8 text; give a trace as text or Parquet, gzipped or not")
-    if not text.strip():
+    if not text or text.isspace():
         raise InputError("path", name, "the file is empty; give a trace with a header and at least one row")
     return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in text else text
 

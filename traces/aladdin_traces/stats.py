@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
+import pandas as pd
 
 from aladdin_traces import checks
 from aladdin_traces.columns import FloatArray
@@ -61,7 +61,7 @@ def ks_distance(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
 
 def spearman(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
     """Return Spearman's rank correlation of two columns of one length; NaN where one of them is constant."""
-    ranks = [scipy.stats.rankdata(column) for column in (one, other)]
+    ranks = [pd.Series(np.asarray(column)).rank().to_numpy() for column in (one, other)]
     if any(len(column) < 2 or column[0] == column.min() == column.max() for column in ranks):
         return math.nan
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

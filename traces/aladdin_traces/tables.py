@@ -2,19 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from aladdin_traces import checks
 from aladdin_traces.checks import TOKENS_MAX
 from aladdin_traces.columns import FloatArray
 from aladdin_traces.errors import InputError
 from aladdin_traces.prefix import PrefixBlocks
 
 BoolArray = npt.NDArray[np.bool_]
-
-_ID_LISTS = "give a list of block ids, whole numbers from 0 to 2**63 - 1"
 
 
 class Table(ABC):
@@ -136,11 +137,14 @@ class Table(ABC):
         """
         if not self.has(column):
             return None
-        lists = [[] if value is None else value for value in self.lists(column)]
-        bad = np.array([not _is_id_list(value) for value in lists])
-        self.refuse(column, bad, _ID_LISTS)
-        blocks = PrefixBlocks.from_lists(lists, block_size)  # type: ignore[arg-type]  # checked in the line above
-        return blocks if len(blocks.ids) else None
+        lists: list[Any] = [[] if value is None else value for value in self.lists(column)]
+        size = checks.whole("block_size", block_size, low=1, high=TOKENS_MAX)
+        ids = _joined_ids(lists)
+        if ids is None:
+            row = next(row for row, part in enumerate(lists) if _joined_ids([part]) is None)
+            raise self.mistake(row, column, "give a list of block ids, whole numbers from 0 to 2**63 - 1")
+        offsets = np.concatenate(([0], np.cumsum([len(part) for part in lists], dtype=np.int64)))
+        return PrefixBlocks(offsets, ids, size) if len(ids) else None
 
     def absent(self, column: str) -> BoolArray:
         """Return which rows have no value in the column."""
@@ -153,10 +157,20 @@ class Table(ABC):
             InputError: Names file, line, column and value.
         """
         if bad.any():
-            row = int(np.argmax(bad))
-            raise InputError(f"{self.name} {self.place(row)}, {self.kind} {column}", self.cell(row, column), mend)
+            raise self.mistake(int(np.argmax(bad)), column, mend)
+
+    def mistake(self, row: int, column: str, mend: str) -> InputError:
+        """The error of one value: file, line, column and what stands there."""
+        return InputError(f"{self.name} {self.place(row)}, {self.kind} {column}", self.cell(row, column), mend)
 
 
-def _is_id_list(value: object) -> bool:
+def _joined_ids(lists: Sequence[Any]) -> npt.NDArray[np.int64] | None:
+    """Return the ids of all lists one after the other; None if something is no list or no id."""
     # type() and not isinstance(): a boolean is no id
-    return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
+    if not all(type(ids) is list and set(map(type, ids)) <= {int} for ids in lists):
+        return None
+    try:
+        joined = np.fromiter(chain.from_iterable(lists), np.int64)
+    except OverflowError:
+        return None
+    return joined if joined.min(initial=0) >= 0 else None

@@ -127,6 +127,7 @@ def _tell_sessions_apart(parts: list[dict[str, Any]]) -> None:
     for number, part in enumerate(parts, start=1):
         if "session" not in part:
             continue
+        part["session"] = _as_text(part["session"])
         names = part["session"].categories
         if not taken.isdisjoint(names):
             part["session"] = part["session"].rename_categories([f"{name}#{number}" for name in names])
@@ -136,10 +137,15 @@ def _tell_sessions_apart(parts: list[dict[str, Any]]) -> None:
 def _joined_labels(values: list[pd.Categorical | None], sizes: list[int]) -> pd.Categorical:
     empty = pd.Index([], dtype=str)
     known = [
-        pd.Categorical.from_codes(np.full(size, -1), empty) if value is None else value
+        pd.Categorical.from_codes(np.full(size, -1), empty) if value is None else _as_text(value)
         for value, size in zip(values, sizes, strict=True)
     ]
     return union_categoricals(known)
+
+
+def _as_text(labels: pd.Categorical) -> pd.Categorical:
+    """Return names as text: laws that draw many sessions number them."""
+    return labels.set_categories(pd.Index(labels.categories.astype(str), dtype=str), rename=True)
 
 
 def _joined_blocks(values: list[PrefixBlocks | None], sizes: list[int]) -> PrefixBlocks:

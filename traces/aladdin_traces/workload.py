@@ -15,6 +15,7 @@ from aladdin_traces import checks
 from aladdin_traces.arrival_process import ArrivalProcess
 from aladdin_traces.arrivals import ARRIVALS
 from aladdin_traces.errors import InputError, inside, suggest
+from aladdin_traces.inline import INLINE_COLUMNS, REQUIRED_COLUMNS, trace_from_table, trace_to_table
 from aladdin_traces.law_tables import (
     REQUEST_LAWS,
     check_known,
@@ -34,7 +35,7 @@ _GENERATED_KEYS = ["arrivals", "lengths", "class_shares"]
 _REQUESTS_KEYS = ["requests", "class_shares"]
 _PRESET_KEYS = ["preset", "rate_rps", "class_shares"]
 _FILE_KEYS = ["file", "format", "rate_scale"]
-_INLINE_KEYS = ["arrival_s", "prompt_tokens", "output_tokens", "klass", "rate_scale"]
+_INLINE_KEYS = [*INLINE_COLUMNS, "rate_scale"]
 
 
 @dataclass(frozen=True)
@@ -203,8 +204,7 @@ class Workload:
         scale = {} if self.rate_scale == 1.0 else {"rate_scale": self.rate_scale}
         if self.path is not None:
             return {"file": self.path, **({} if self.format is None else {"format": self.format}), **scale}
-        columns = self._recorded.to_frame() if self._recorded.klass.any() else self._recorded.to_frame().iloc[:, :3]
-        return {**{str(name): column.tolist() for name, column in columns.items()}, **scale}
+        return {**trace_to_table(self._recorded), **scale}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> "Workload":
@@ -228,11 +228,8 @@ class Workload:
             return cls.from_file(table["file"], table.get("format"), table.get("rate_scale", 1.0))
         if not set(_INLINE_KEYS).isdisjoint(table):
             check_known(table, _INLINE_KEYS)
-            _require(table, _INLINE_KEYS[:3])
-            trace = Trace.from_arrays(
-                table["arrival_s"], table["prompt_tokens"], table["output_tokens"], table.get("klass")
-            )
-            return cls(trace=trace, rate_scale=table.get("rate_scale", 1.0))
+            _require(table, list(REQUIRED_COLUMNS))
+            return cls(trace=trace_from_table(table), rate_scale=table.get("rate_scale", 1.0))
         check_known(table, [*_GENERATED_KEYS, *_REQUESTS_KEYS, *_PRESET_KEYS, *_FILE_KEYS, *_INLINE_KEYS])
         _require(table, _GENERATED_KEYS[:2])
         with inside("arrivals"):

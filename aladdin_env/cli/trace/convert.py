@@ -186,7 +186,9 @@ def _report(trace: Trace, out: Path, writer: Writer, json: bool) -> None:
         )
         return
     stdout().print(f"{out}: {len(trace):,} requests in {trace.duration_s:,.6g} s, as {writer.name}", soft_wrap=True)
-    for reason, count in {**trace.dropped, **trace.notes}.items():
-        stdout().print(f"{count:,} {'rows dropped: ' if reason in trace.dropped else ''}{reason}", soft_wrap=True)
+    for reason, count in trace.dropped.items():
+        stdout().print(f"dropped {count:,}: {reason}", soft_wrap=True)
+    for note, count in trace.notes.items():
+        stdout().print(f"{count:,} {note}", soft_wrap=True)
     if remark:
         stderr().print(remark, markup=False, soft_wrap=True)

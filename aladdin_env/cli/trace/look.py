@@ -1,17 +1,20 @@
-"""``aladdin trace info``: what is in a trace, in figures and in a picture."""
+"""``aladdin trace info`` and ``aladdin trace fit``: what is in a trace, and which workload is like it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
+import tomli_w
 import typer
+from rich import box
+from rich.table import Table
 
 from aladdin_env.cli.options import JsonOption
 from aladdin_env.cli.output import check_writable, print_json, stderr, stdout
 from aladdin_env.cli.tables import pairs_table
 from aladdin_env.errors import InputError
-from aladdin_traces import Description, describe, read_trace
+from aladdin_traces import Description, Fidelity, Fit, compare, describe, fit_workload, read_trace
 from aladdin_traces.description import CACHE_BLOCKS, Lengths
 from aladdin_traces.figure import trace_figure
 from aladdin_traces.files import whole_file
@@ -93,3 +96,60 @@ def _dropped(found: Description) -> str:
 def _counts(counts: dict[str, int]) -> str:
     shown = [f"{name}: {count:,}" for name, count in list(counts.items())[:4]]
     return ", ".join(shown) + (", ..." if len(counts) > len(shown) else "")
+
+
+def fit(
+    file: TraceFile,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The workload, .toml: a scenario's [workload] table.")
+    ] = None,
+    format: FormatOption = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the sample that is compared with the trace.")] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Fit a generated workload to a trace, and tell how close a sample of it comes."""
+    check_writable("--out", out, (".toml",))
+    trace = read_trace(file, format)
+    if not 0 <= seed < 2**32:
+        raise InputError("--seed", seed, "give a whole number from 0 to 4294967295")
+    found = fit_workload(trace)
+    close = compare(trace, found.workload, seed)
+    table = found.workload.to_dict()
+    if out is not None:
+        with whole_file(out) as temporary:
+            temporary.write_text(tomli_w.dumps({"workload": table}), encoding="utf-8")
+    if json:
+        laws = {"arrivals_bic": found.arrivals_bic, "lengths_bic": found.lengths_bic}
+        print_json({"file": str(file), "chosen": found.chosen, "workload": table, **laws, **close.to_dict()})
+    else:
+        stdout().print(_fidelity_table(found, close))
+    if out is not None:
+        stderr().print(f"wrote {out}")
+
+
+def _fidelity_table(found: Fit, close: Fidelity) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title=found.chosen, title_justify="left")
+    table.add_column("")
+    for heading in ("trace", "sample", "KS distance"):
+        table.add_column(heading, justify="right")
+    one, other = close.trace, close.sample
+    table.add_row("requests/s", f"{one.rate_rps:.4g}", f"{other.rate_rps:.4g}", "")
+    for window, index in one.dispersion.items():
+        table.add_row(f"dispersion, {window:g} s", _short(index), _short(other.dispersion[window]), "")
+    table.add_row("gap CV", _short(one.gap_cv), _short(other.gap_cv), "")
+    for name, ks in (("prompt", close.ks_prompt), ("output", close.ks_output)):
+        table.add_row(f"{name} mean", *(_short(getattr(d, name).mean) for d in (one, other)), f"{ks:.3f}")
+        quantiles = [
+            "/".join(f"{getattr(getattr(d, name), q):.0f}" for q in ("p50", "p95", "p99")) for d in (one, other)
+        ]
+        table.add_row(f"{name} p50/95/99", *quantiles, "")
+    table.add_row("Spearman", f"{one.spearman:.2f}", f"{other.spearman:.2f}", "")
+    if one.reuse is not None and other.reuse is not None:
+        table.add_row("hit ratio, endless cache", f"{one.reuse.ideal:.3f}", f"{other.reuse.ideal:.3f}", "")
+        for size, ratio in one.reuse.lru.items():
+            table.add_row(f"hit ratio, {size:,} blocks", f"{ratio:.3f}", f"{other.reuse.lru[size]:.3f}", "")
+    return table
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

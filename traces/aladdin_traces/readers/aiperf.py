@@ -20,7 +20,7 @@ from aladdin_traces.rows import Rows
 from aladdin_traces.source import Source
 from aladdin_traces.trace import Trace
 
-_MS = 1e-3
+_MS = 1000.0
 _KEYS = ("arrival_ms", "input_length", "output_length", "session_id", "hash_ids")
 _TELLING = ("turns", "text_input", "text", "texts", "delay", "session_id")
 
@@ -50,7 +50,7 @@ def _read(source: Source, options: ReadOptions) -> Trace:
         table,
         table.tokens("input_length"),
         table.tokens("output_length", missing=options.output_tokens),
-        table.numbers("arrival_ms", low=-np.inf) * _MS,
+        table.numbers("arrival_ms", low=-np.inf) / _MS,
         "arrival_ms",
         session=table.labels("session_id"),
         prefix_blocks=table.blocks("hash_ids", options.block_size or MOONCAKE_BLOCK),

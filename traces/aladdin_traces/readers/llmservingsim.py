@@ -17,7 +17,7 @@ from aladdin_traces.rows import Rows
 from aladdin_traces.source import Source
 from aladdin_traces.trace import Trace
 
-_NS = 1e-9
+_NS = 1e9
 _KEYS = ("arrival_time_ns", "input_toks", "output_toks", "session_id")
 
 
@@ -29,7 +29,7 @@ def _read(source: Source, options: ReadOptions) -> Trace:
         table,
         table.tokens("input_toks"),
         table.tokens("output_toks"),
-        (nanoseconds - nanoseconds.min()) * _NS,
+        (nanoseconds - nanoseconds.min()) / _NS,
         "arrival_time_ns",
         session=table.labels("session_id"),
     )

@@ -20,16 +20,16 @@ MOONCAKE_BLOCK = 512
 TIMED_TRACE_BLOCK = 16
 _COARSE_TICK_MS = 3000
 _TICK_TOLERANCE_MS = 5
-_MS = 1e-3
+_MS = 1000.0
 
 
 def _read_mooncake(source: Source, options: ReadOptions) -> Trace:
     table = _open(source)
     milliseconds = table.numbers("timestamp", low=-np.inf)
-    trace = _rows(table, milliseconds * _MS, options.block_size or MOONCAKE_BLOCK).trace(options.sort)
+    trace = _rows(table, milliseconds / _MS, options.block_size or MOONCAKE_BLOCK).trace(options.sort)
     if not options.jitter or not _is_coarse(milliseconds):
         return trace
-    return jitter(trace, _COARSE_TICK_MS * _MS, options.seed)
+    return jitter(trace, _COARSE_TICK_MS / _MS, options.seed)
 
 
 def _read_timed_trace(source: Source, options: ReadOptions) -> Trace:

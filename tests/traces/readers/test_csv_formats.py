@@ -1,0 +1,96 @@
+"""Formats of named columns: Azure, BurstGPT, Vidur and the plain table."""
+
+from pathlib import Path
+
+import pytest
+
+from aladdin_traces import InputError, ReadOptions, Trace, read_trace
+from tests.traces.readers import samples
+from tests.traces.readers.samples import written
+
+
+def test_azure_of_three_years(tmp_path: Path) -> None:
+    first = read_trace(written(tmp_path, samples.AZURE_2023))
+    assert first == Trace.from_arrays([0.0, 4.314579], [374, 396], [44, 109])
+    assert read_trace(written(tmp_path, samples.AZURE_2024)).arrival_s.tolist() == [0.0, 0.041683]
+    third = read_trace(written(tmp_path, samples.AZURE_2025))
+    assert third == Trace.from_arrays([0.0, 5.55], [770, 949], [491, 126])
+
+
+def test_azure_in_parquet_is_the_same(tmp_path: Path) -> None:
+    text = read_trace(written(tmp_path, samples.AZURE_2024))
+    assert read_trace(written(tmp_path, samples.parquet(samples.AZURE_2024))) == text
+
+
+def test_burstgpt(tmp_path: Path) -> None:
+    trace = read_trace(written(tmp_path, samples.BURSTGPT))
+    assert trace == Trace.from_arrays(
+        [0.0, 40.0, 113.0], [472, 1087, 417], [18, 230, 276], model=["ChatGPT", "GPT-4", "ChatGPT"]
+    )
+    assert trace.dropped == {"prompt_tokens <= 0": 1}
+
+
+def test_burstgpt_3_has_sessions_but_for_its_interface(tmp_path: Path) -> None:
+    trace = read_trace(written(tmp_path, samples.BURSTGPT_3))
+    assert trace.arrival_s.tolist() == [0.0, 51.0, 82.0]
+    assert trace.session is not None
+    assert trace.session.codes.tolist() == [0, -1, 0]
+    assert trace.session.categories.tolist() == ["aa-1"]
+
+
+def test_burstgpt_filters_count_what_they_drop(tmp_path: Path) -> None:
+    path = written(tmp_path, samples.BURSTGPT)
+    trace = read_trace(path, options=ReadOptions(models=("ChatGPT",), log_types=("Conversation log",)))
+    assert trace.prompt_tokens.tolist() == [472, 417]
+    assert trace.dropped == {"another Model": 1, "prompt_tokens <= 0": 1}
+    only = read_trace(path, options=ReadOptions(log_types=("API log",)))
+    assert (only.prompt_tokens.tolist(), only.arrival_s.tolist()) == ([1087], [40.0])
+    with pytest.raises(InputError, match=r"models: 'gpt' .*the file has ChatGPT, GPT-4"):
+        read_trace(path, options=ReadOptions(models=("gpt",)))
+    with pytest.raises(InputError, match=r"no row is left .3 with another Model, 1 with another Log Type"):
+        read_trace(path, options=ReadOptions(models=("GPT-4",), log_types=("Conversation log",)))
+
+
+def test_vidur(tmp_path: Path) -> None:
+    trace = read_trace(written(tmp_path, samples.VIDUR))
+    assert trace == Trace.from_arrays([0.0, 4.25], [374, 396], [44, 109])
+
+
+@pytest.mark.parametrize("text", [samples.VIDUR_LENGTHS, samples.PLAIN_LENGTHS])
+def test_lengths_alone_all_arrive_at_zero(tmp_path: Path, text: str) -> None:
+    trace = read_trace(written(tmp_path, text))
+    assert trace.arrival_s.tolist() == [0.0, 0.0]
+    assert trace.with_arrivals([1.0, 2.0]).arrival_s.tolist() == [1.0, 2.0]
+
+
+def test_lengths_beside_an_unknown_column_are_not_taken_for_lengths_alone(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="missing arrived_at_s or arrival_s"):
+        read_trace(written(tmp_path, "time,prompt_tokens,output_tokens\n0,1,1\n"))
+
+
+def test_the_plain_table_holds_everything(tmp_path: Path) -> None:
+    trace = read_trace(written(tmp_path, samples.PLAIN_FULL))
+    assert list(trace.columns()) == [
+        "arrival_s", "prompt_tokens", "output_tokens", "klass", "session", "model", "request_id", "prefix_blocks",
+    ]  # fmt: skip
+    assert trace.request_id is not None
+    assert list(trace.request_id) == ["007", "008"]
+    assert trace.prefix_blocks is not None
+    assert (trace.prefix_blocks[0].tolist(), trace.prefix_blocks[1].tolist()) == ([1, 2], [])
+    assert trace.prefix_blocks.block_size == 16
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("1 2,16", "1 x,16"), "line 2, column prefix_blocks: '1 x' .*whole numbers"),
+        (("1 2,16", "1 -2,16"), "line 2, column prefix_blocks: '1 -2'"),
+        (("1 2,16", "1 2,0"), "line 2, column block_size: '0'"),
+        (("1 2,16", "1 2,8"), "line 3, column block_size: '16' .*one block size"),
+        ((",block_size", ",size"), "missing block_size"),
+        ((",model,", ",session,"), "'session' .*twice"),
+    ],
+)
+def test_bad_plain_tables(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_trace(written(tmp_path, samples.PLAIN_FULL.replace(*change)))
