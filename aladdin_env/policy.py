@@ -157,7 +157,7 @@ class Combined:
     @property
     def name(self) -> str:
         """``placement`` or ``placement+scaler``."""
-        alone = isinstance(self.scaler, _Keep) or self.scaler is self.placement
+        alone = isinstance(self.scaler, _Keep) or id(self.scaler) == id(self.placement)  # one object does both
         return self.placement.name if alone else f"{self.placement.name}+{self.scaler.name}"
 
     @property

@@ -50,10 +50,8 @@ class Simulator:
     """
 
     def __init__(self, scenario: Scenario, seed: int | np.random.Generator = 0, *, draws: Draws | None = None) -> None:
-        if not isinstance(seed, np.random.Generator) and not (isinstance(seed, Integral) and seed >= 0):
-            raise InputError("seed", seed, "give a whole number from 0, or a numpy Generator")
         self.scenario = scenario
-        self.draws = draws if draws is not None else draw(scenario, np.random.default_rng(seed))
+        self.draws = draws if draws is not None else draw(scenario, _generator(seed))
         check(scenario, self.draws.trace)
 
     def run(
@@ -70,6 +68,14 @@ class Simulator:
         episode = _Episode(self.scenario, self.draws, chosen, progress)
         episode.run(until_s)
         return Result(self.scenario, chosen.name, episode.world, len(self.draws.trace), episode.fleet)
+
+
+def _generator(seed: object) -> np.random.Generator:
+    if isinstance(seed, np.random.Generator):
+        return seed
+    if not isinstance(seed, Integral) or int(seed) < 0:
+        raise InputError("seed", seed, "give a whole number from 0, or a numpy Generator")
+    return np.random.default_rng(int(seed))
 
 
 class _Episode:

@@ -50,7 +50,7 @@ def small(**changes: object) -> Scenario:
 def test_an_answer_that_is_no_integer(slot: object) -> None:
     with pytest.raises(InputError, match=r"answer of policy 'says'.*return a slot"):
         simulate(small(), Places(slot))
-    env = gym.make("aladdin/Scaling-v0", scenario=small(), placement=Places(slot))
+    env = gym.make("aladdin/Scaling-v0", scenario=small(), policy=Places(slot))
     with pytest.raises(InputError, match=r"answer of policy 'says'"):
         env.reset(seed=0)
         env.step(0)
@@ -59,7 +59,7 @@ def test_an_answer_that_is_no_integer(slot: object) -> None:
 def test_a_slot_that_is_no_candidate() -> None:
     with pytest.raises(InputError, match=r"slot from policy 'says' for request 0 .* choose one of \[0"):
         simulate(small(), Places(10_000))
-    env = gym.make("aladdin/Scaling-v0", scenario=small(), placement=Places(10_000))
+    env = gym.make("aladdin/Scaling-v0", scenario=small(), policy=Places(10_000))
     with pytest.raises(InputError, match=r"slot from policy 'says' for request 0 .* there is no such slot"):
         env.reset(seed=0)
 
