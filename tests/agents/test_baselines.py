@@ -18,8 +18,8 @@ from aladdin_env.view import ClusterView, RequestView
 
 from .worlds import kind, profile, put_counts, put_waiting, random_requests, scenario_of, state
 
-NAMES = ("random", "round_robin", "least_request", "power_of_two", "least_tokens", "least_kv", "lmetric",
-         "least_headroom", "aladdin")  # fmt: skip
+NAMES = ("random", "round_robin", "least_request", "power_of_two", "least_tokens", "least_kv", "prefix_affinity",
+         "lmetric", "least_headroom", "aladdin")  # fmt: skip
 
 
 def made(name):
@@ -104,6 +104,31 @@ def test_lmetric_multiplies_prefill_tokens_and_batch():
     assert s.choose() == 1  # 100 * 10 against 400 * 2
     s.world.workers["waiting_prefill_tokens"] = 0, 500
     assert s.choose() == 0  # against 600 * 2
+
+
+def test_lmetric_counts_only_what_is_not_cached():
+    s = idle("lmetric")
+    s.world.workers["waiting_prefill_tokens"] = 50, 80, 200
+    s.world.workers["prefix_hit_tokens"] = 0, 60, 99
+    assert s.choose() == 1
+
+
+def test_prefix_affinity_goes_where_the_prompt_is_cached():
+    s = idle("prefix_affinity", workers=4)  # prompts of 100 tokens; 0.3 of one makes a home
+    s.world.workers["waiting_prefill_tokens"] = 0, 700, 500, 100
+    s.world.workers["prefix_hit_tokens"] = 29, 96, 32, 29
+    assert s.choose() == 2  # of the two homes the one with fewer tokens
+    s.world.workers["prefix_hit_tokens"] = 29, 0, 16, 29
+    assert s.choose() == 0  # no home: fewest tokens
+
+
+def test_prefix_affinity_gives_way_to_balance():
+    s = idle("prefix_affinity")
+    s.world.workers["prefix_hit_tokens"] = 0, 96, 0
+    put_counts(s.world, running=(10, 74, 0))
+    assert s.choose() == 2  # 74 requests more than the idlest, and more than 1.5 times as many
+    put_counts(s.world, running=(60, 74, 50))
+    assert s.choose() == 1
 
 
 def test_least_headroom_packs_until_nothing_is_left():
