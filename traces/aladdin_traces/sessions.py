@@ -105,14 +105,17 @@ class Sessions(RequestLaw):
         turns = self.turns.sample(rng, len(starts))
         check_size(float(turns.sum(dtype=np.int64)), horizon_s)
         talk = self._talk(rng, starts, turns)
-        rounds = np.floor(talk.at / horizon_s)
+        rounds = talk.at / horizon_s
+        np.floor(rounds, out=rounds)
         opens, session = talk.opened_by(rounds)
-        # Rounding may bring a time to the horizon.
-        at = np.clip(talk.at - rounds * horizon_s, 0.0, np.nextafter(horizon_s, 0.0))
+        at = talk.at
+        rounds *= horizon_s
+        at -= rounds
+        np.clip(at, 0.0, np.nextafter(horizon_s, 0.0), out=at)  # rounding may bring a time to the horizon
         order = np.argsort(at)
         return Trace(
             at[order],
-            (talk.prompt[order] + self.system_tokens).astype(np.int32),
+            (talk.prompt + self.system_tokens).astype(np.int32)[order],
             talk.output[order],
             np.zeros(len(at), np.int8),
             self._blocks(rng, talk, opens, order, horizon_s),
@@ -162,10 +165,14 @@ class Sessions(RequestLaw):
             if before is not None:
                 known = np.minimum(talk.kept[here] + self.system_tokens, total[before]) // self.block_size
                 shared[here] = np.where(opens[here], of_system, known)
-        fresh = np.cumsum(counts - shared) - (counts - shared) + of_system * self.system_prompts
-        offsets = np.concatenate(([0], np.cumsum(counts[order])))
+        # Block j of a request that shares the first s is number (fresh blocks before the request) + j - s.
+        shift = np.cumsum(counts - shared)
+        shift += of_system * self.system_prompts - counts
+        ordered = counts[order]
+        offsets = np.zeros(len(order) + 1, np.int64)
+        np.cumsum(ordered, out=offsets[1:])
         ids = np.arange(int(offsets[-1]))
-        ids += np.repeat((fresh - shared)[order] - offsets[:-1], counts[order])
+        ids += np.repeat(shift[order] - offsets[:-1], ordered)
         begins = np.empty_like(order)
         begins[order] = offsets[:-1]
         self._number_system(rng, ids, begins, talk, opens)
@@ -212,13 +219,14 @@ class _Talk:
             start = int(self.offsets[k - 1])
             yield slice(begin, end), slice(start, start + end - begin) if k else None
 
-    def opened_by(self, rounds: FloatArray) -> tuple[_BoolArray, _IdArray]:
+    def opened_by(self, rounds: FloatArray) -> tuple[_BoolArray, npt.NDArray[np.int32]]:
         """Return which turns open a session, and the session of each; one moved back by a horizon opens its own."""
         opens = np.ones(len(rounds), bool)
         for here, before in self.turns():
             if before is not None:
                 opens[here] = rounds[here] != rounds[before]
-        session = np.cumsum(opens) - 1
+        session = np.cumsum(opens, dtype=np.int32)
+        session -= 1
         for here, before in self.turns():
             if before is not None:
                 session[here] = np.where(opens[here], session[here], session[before])
@@ -231,6 +239,6 @@ def _ranges(starts: _IdArray, counts: _IdArray) -> _IdArray:
     return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - ends + counts, counts)
 
 
-def _labels(codes: _IdArray) -> "pd.Categorical[Any]":
+def _labels(codes: npt.NDArray[np.int32]) -> "pd.Categorical[Any]":
     # Numbers, not text: text would take longer than all the rest.
-    return pd.Categorical.from_codes(codes.astype(np.int32), categories=pd.RangeIndex(int(codes.max(initial=-1)) + 1))
+    return pd.Categorical.from_codes(codes, categories=pd.RangeIndex(int(codes.max(initial=-1)) + 1))
