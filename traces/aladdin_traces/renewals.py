@@ -17,7 +17,7 @@ from aladdin_traces.point_processes import poisson_times, renewal_times
 CV_MIN, CV_MAX = 1e-3, 100.0
 """Range of the gaps' coefficient of variation; beyond it nearly every gamma gap is 0 in float64."""
 
-_TERMS_MAX = 5_000_000
+_TERMS_MAX, _LONG_WINDOW = 5_000_000, 10_000.0
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,11 @@ class WeibullRenewal(_BurstyRenewal):
 
     def _times(self, rng: np.random.Generator, horizon_s: float) -> FloatArray:
         return weibull_renewal_times(rng, self.rate_rps, self.cv, horizon_s)
+
+    def _dispersion(self, window_s: float) -> float:
+        # There is no closed form; beyond so many arrivals in a window, take the limit at long windows.
+        is_long = self.rate_rps * window_s > _LONG_WINDOW
+        return self.cv**2 if is_long else super()._dispersion(window_s)
 
 
 def gamma_renewal_times(rng: np.random.Generator, rate: float, cv: float, span: float) -> FloatArray:

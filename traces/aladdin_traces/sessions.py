@@ -1,8 +1,10 @@
 """Conversations: requests that come in sessions, each with the history of its session in front."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -103,41 +105,41 @@ class Sessions(RequestLaw):
         turns = self.turns.sample(rng, len(starts))
         check_size(float(turns.sum(dtype=np.int64)), horizon_s)
         talk = self._talk(rng, starts, turns)
-        rounds = np.floor(talk.at / horizon_s)
-        # A turn that is moved back begins a session of its own.
-        opens = np.concatenate(([True], rounds[1:] != rounds[:-1]))
-        opens[talk.offsets[:-1]] = True
-        opens = opens[: len(rounds)]
-        # Rounding may bring a time to the horizon.
-        at = np.clip(talk.at - rounds * horizon_s, 0.0, np.nextafter(horizon_s, 0.0))
+        rounds = talk.at / horizon_s
+        np.floor(rounds, out=rounds)
+        opens, session = talk.opened_by(rounds)
+        at = talk.at
+        rounds *= horizon_s
+        at -= rounds
+        np.clip(at, 0.0, np.nextafter(horizon_s, 0.0), out=at)  # rounding may bring a time to the horizon
         order = np.argsort(at)
         return Trace(
             at[order],
-            (talk.prompt[order] + self.system_tokens).astype(np.int32),
+            (talk.prompt + self.system_tokens).astype(np.int32)[order],
             talk.output[order],
             np.zeros(len(at), np.int8),
             self._blocks(rng, talk, opens, order, horizon_s),
-            session=_labels(np.cumsum(opens)[order] - 1),
+            session=_labels(session[order]),
         )
 
     def _talk(self, rng: np.random.Generator, starts: FloatArray, turns: TokenArray) -> "_Talk":
-        """Draw the turns of all sessions, one turn of every session at a time."""
-        offsets = np.concatenate(([0], np.cumsum(turns, dtype=np.int64)))
+        """Draw the first turn of all sessions, then the second of those that have one, and so on."""
+        by_turns = np.argsort(-turns, kind="stable")
+        alive = len(turns) - np.cumsum(np.bincount(turns, minlength=2))[:-1]  # sessions with more than 0, 1, ... turns
+        offsets = np.concatenate(([0], np.cumsum(alive)))
         n = int(offsets[-1])
         talk = _Talk(offsets, np.empty(n), np.empty(n, np.int64), np.empty(n, np.int32), np.zeros(n, np.int64))
         most = max(1, self.max_prompt_tokens - self.system_tokens)
-        sessions = np.arange(len(starts))
-        for turn in range(int(turns.max(initial=0))):
-            sessions = sessions[turns[sessions] > turn]
-            here = offsets[sessions] + turn
-            if turn == 0:
-                new, talk.output[here] = self.first.sample(rng, len(here))
-                kept, talk.at[here] = np.zeros(len(here), np.int64), starts
-            else:
-                new, talk.output[here] = self.later.sample(rng, len(here))
-                kept = self._kept(rng, talk.prompt[here - 1] + talk.output[here - 1])
-                think = rng.lognormal(self.think_mu, self.think_sigma, len(here))
-                talk.at[here] = talk.at[here - 1] + think
+        for here, before in talk.turns():
+            count = here.stop - here.start
+            if before is None:
+                new, talk.output[here] = self.first.sample(rng, count)
+                talk.at[here] = starts[by_turns]
+                talk.prompt[here] = np.minimum(new, most)
+                continue
+            new, talk.output[here] = self.later.sample(rng, count)
+            kept = self._kept(rng, talk.prompt[before] + talk.output[before])
+            talk.at[here] = talk.at[before] + rng.lognormal(self.think_mu, self.think_sigma, count)
             talk.prompt[here] = np.minimum(kept + new, most)
             talk.kept[here] = np.minimum(kept, most)
         return talk
@@ -159,20 +161,25 @@ class Sessions(RequestLaw):
         check_size(float(counts.sum(dtype=np.float64)), horizon_s)
         of_system = self.system_tokens // self.block_size
         shared = np.full(len(total), of_system)
-        shared[1:] = np.minimum(talk.kept[1:] + self.system_tokens, total[:-1]) // self.block_size
-        shared[opens] = of_system
-        fresh = np.cumsum(counts - shared) - (counts - shared) + of_system * self.system_prompts
-        offsets = np.concatenate(([0], np.cumsum(counts[order])))
+        for here, before in talk.turns():
+            if before is not None:
+                known = np.minimum(talk.kept[here] + self.system_tokens, total[before]) // self.block_size
+                shared[here] = np.where(opens[here], of_system, known)
+        # Block j of a request that shares the first s is number (fresh blocks before the request) + j - s.
+        shift = np.cumsum(counts - shared)
+        shift += of_system * self.system_prompts - counts
+        ordered = counts[order]
+        offsets = np.zeros(len(order) + 1, np.int64)
+        np.cumsum(ordered, out=offsets[1:])
         ids = np.arange(int(offsets[-1]))
-        ids += np.repeat((fresh - shared)[order] - offsets[:-1], counts[order])
+        ids += np.repeat(shift[order] - offsets[:-1], ordered)
         begins = np.empty_like(order)
         begins[order] = offsets[:-1]
         self._number_system(rng, ids, begins, talk, opens)
-        continued = np.flatnonzero(~opens)
-        turn = continued - talk.offsets[np.searchsorted(talk.offsets, continued, side="right") - 1]
-        by_turn = np.argsort(turn, kind="stable")
-        for here in np.split(continued[by_turn], np.flatnonzero(np.diff(turn[by_turn])) + 1):
-            ids[_ranges(begins[here], shared[here])] = ids[_ranges(begins[here - 1], shared[here])]
+        for here, before in talk.turns():
+            if before is not None:
+                copied = np.where(opens[here], 0, shared[here])
+                ids[_ranges(begins[here], copied)] = ids[_ranges(begins[before], copied)]
         return PrefixBlocks(offsets, ids, self.block_size)
 
     def _number_system(
@@ -183,17 +190,17 @@ class Sessions(RequestLaw):
         if of_system == 0:
             return
         shares = 1.0 / np.arange(1, self.system_prompts + 1)
-        prompt = rng.choice(self.system_prompts, size=len(talk.offsets) - 1, p=shares / shares.sum())
-        of_request = np.repeat(prompt, np.diff(talk.offsets))[opens]
+        prompt = rng.choice(self.system_prompts, size=int(talk.offsets[1]), p=shares / shares.sum())
+        of_request = np.concatenate([prompt[: here.stop - here.start] for here, _ in talk.turns()])[opens]
         ids[begins[opens][:, None] + np.arange(of_system)] = of_request[:, None] * of_system + np.arange(of_system)
 
 
 @dataclass(frozen=True)
 class _Talk:
-    """All turns, session by session.
+    """All first turns, then all second ones, and so on; sessions stand in the order of their number of turns.
 
     Attributes:
-        offsets: Session ``i`` has the turns ``offsets[i]:offsets[i + 1]``.
+        offsets: The turns number k (from 0) are ``offsets[k]:offsets[k + 1]``.
         at: Arrival in seconds from the sample's start, beyond its end too.
         prompt: Prompt tokens without the system prompt.
         output: Output tokens.
@@ -206,6 +213,25 @@ class _Talk:
     output: TokenArray
     kept: _IdArray
 
+    def turns(self) -> Iterator[tuple[slice, slice | None]]:
+        """Yield where the turns of each number are, and where the turns before them; None for the first ones."""
+        for k, (begin, end) in enumerate(pairwise(self.offsets.tolist())):
+            start = int(self.offsets[k - 1])
+            yield slice(begin, end), slice(start, start + end - begin) if k else None
+
+    def opened_by(self, rounds: FloatArray) -> tuple[_BoolArray, npt.NDArray[np.int32]]:
+        """Return which turns open a session, and the session of each; one moved back by a horizon opens its own."""
+        opens = np.ones(len(rounds), bool)
+        for here, before in self.turns():
+            if before is not None:
+                opens[here] = rounds[here] != rounds[before]
+        session = np.cumsum(opens, dtype=np.int32)
+        session -= 1
+        for here, before in self.turns():
+            if before is not None:
+                session[here] = np.where(opens[here], session[here], session[before])
+        return opens, session
+
 
 def _ranges(starts: _IdArray, counts: _IdArray) -> _IdArray:
     """Return ``starts[i], starts[i] + 1, ...``, so many as ``counts[i]`` says, for every i."""
@@ -213,6 +239,6 @@ def _ranges(starts: _IdArray, counts: _IdArray) -> _IdArray:
     return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - ends + counts, counts)
 
 
-def _labels(codes: _IdArray) -> "pd.Categorical[Any]":
+def _labels(codes: npt.NDArray[np.int32]) -> "pd.Categorical[Any]":
     # Numbers, not text: text would take longer than all the rest.
-    return pd.Categorical.from_codes(codes.astype(np.int32), categories=pd.RangeIndex(int(codes.max(initial=-1)) + 1))
+    return pd.Categorical.from_codes(codes, categories=pd.RangeIndex(int(codes.max(initial=-1)) + 1))

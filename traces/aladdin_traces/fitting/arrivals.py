@@ -20,6 +20,7 @@ _DAY_S = 86_400.0
 _SILENCES, _SILENT_SHARE = 5, 0.1
 _THRESHOLDS = 16
 _WINDOWS_S = (1.0, 10.0, 60.0)
+_CLOCK_S = 1e-6  # no clock tells arrivals apart that are closer
 
 Arrivals = Candidate[ArrivalProcess]
 
@@ -30,7 +31,7 @@ def arrival_candidates(arrival_s: FloatArray) -> list[Arrivals]:
     Likelihoods are those of the gaps given the first arrival, so that all laws are judged on the same.
     """
     times = _without_ticks(arrival_s)
-    gaps = np.maximum(np.diff(times), 1e-9)
+    gaps = np.maximum(np.diff(times), _CLOCK_S)
     rate = 1.0 / float(gaps.mean())
     found = [
         Candidate("poisson", Poisson(rate), len(gaps) * (math.log(rate) - 1.0), 1, len(gaps)),
@@ -148,13 +149,14 @@ def _rate_curve(times: FloatArray, period_s: float, bins: int) -> list[Arrivals]
     grid = np.linspace(0.0, float(times[-1]), min(200_000, 40 * bins * math.ceil(times[-1] / period_s)) + 1)
     rate = law.rate_rps(grid)
     clock = np.concatenate(([0.0], np.cumsum(0.5 * (rate[1:] + rate[:-1]) * np.diff(grid))))
-    gaps = np.maximum(np.diff(np.interp(times, grid, clock)), 1e-12)
-    at_times = float(np.log(np.maximum(law.rate_rps(times[1:]), 1e-12)).sum())
+    at_times = np.maximum(law.rate_rps(times[1:]), 1e-12)
+    gaps = np.maximum(np.diff(np.interp(times, grid, clock)), _CLOCK_S * at_times)
+    rates_likelihood = float(np.log(at_times).sum())
     shape = _gamma_shape(float(gaps.mean()), float(np.log(gaps).mean()))
     bursty = Diurnal(mean, law.profile, noise_sd=0.0, period_s=period_s, cv=shape**-0.5)
-    likelihood = at_times + float(_gamma_likelihood(gaps, shape, 1.0).sum())
+    likelihood = rates_likelihood + float(_gamma_likelihood(gaps, shape, 1.0).sum())
     name = "hours of the day" if period_s == _DAY_S else f"rate curve of {bins}"
     return [
-        Candidate(name, law, at_times - float(gaps.sum()), bins, len(gaps)),
+        Candidate(name, law, rates_likelihood - float(gaps.sum()), bins, len(gaps)),
         Candidate(f"{name}, gamma gaps", bursty, likelihood, bins + 1, len(gaps)),
     ]

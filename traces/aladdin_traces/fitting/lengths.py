@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from aladdin_traces.token_laws import LognormalMixture
 
 _COMPONENTS = (1, 2, 3, 4, 6, 8, 10)
 _ROUNDS, _TOLERANCE = 300, 1e-7
+_EXACT, _CELL = 256, 0.004  # longer lengths are grouped in cells of 0.4 %
 _SIGMA_MIN = 0.005
 _EDGES = tuple(2**k for k in range(7, 18))
 _BUCKET_MIN = 200
@@ -23,10 +25,11 @@ _BUCKET_MIN = 200
 def fit_mixture(tokens: TokenArray) -> Candidate[LognormalMixture]:
     """Return the mixture of lognormals of the smallest BIC.
 
-    The likelihood is that of whole numbers, so that lengths which occur often do not draw a component to a point.
+    The likelihood is that of whole numbers, or cells of 0.4 % where they are long, so that a length that occurs often
+    does not draw a component to a point.
     """
-    values, counts = np.unique(tokens, return_counts=True)
-    return best(_mixture(values, counts.astype(np.float64), k) for k in _COMPONENTS if k == 1 or k <= len(values) // 4)
+    cells = _cells(tokens)
+    return best(_mixture(cells, k) for k in _COMPONENTS if k == 1 or k <= len(cells.counts) // 4)
 
 
 def fit_lengths(prompt: TokenArray, output: TokenArray) -> list[Candidate[LengthLaw]]:
@@ -79,19 +82,60 @@ def _copula_gain(prompt: TokenArray, output: TokenArray) -> float:
     return float(-0.5 * len(prompt) * math.log(1.0 - r * r) - inside.sum())
 
 
-def _mixture(values: TokenArray, counts: FloatArray, components: int) -> Candidate[LognormalMixture]:
+@dataclass(frozen=True)
+class _Cells:
+    """Lengths in cells: whole numbers where they are short.
+
+    Attributes:
+        low: Logarithm of the lower end of each cell, ascending.
+        high: Logarithm of the upper end.
+        logs: Mean logarithm of the lengths in it.
+        counts: How many lengths are in it.
+        shortest: Tokens.
+        longest: Tokens.
+    """
+
+    low: FloatArray
+    high: FloatArray
+    logs: FloatArray
+    counts: FloatArray
+    shortest: int
+    longest: int
+
+
+def _cells(tokens: TokenArray) -> _Cells:
+    logs = np.log(tokens)
+    coarse = np.floor((logs - math.log(_EXACT + 0.5)) / _CELL).astype(np.int64)
+    _, first, inverse, counts = np.unique(
+        np.where(tokens <= _EXACT, tokens, _EXACT + 1 + coarse),
+        return_index=True,
+        return_inverse=True,
+        return_counts=True,
+    )
+    exact, example, cell = tokens[first] <= _EXACT, tokens[first], coarse[first]
+    begin = math.log(_EXACT + 0.5) + _CELL * cell
+    return _Cells(
+        low=np.where(exact, np.log(example - 0.5), begin),
+        high=np.where(exact, np.log(example + 0.5), begin + _CELL),
+        logs=np.bincount(inverse, weights=logs) / counts,
+        counts=counts.astype(np.float64),
+        shortest=int(tokens.min()),
+        longest=int(tokens.max()),
+    )
+
+
+def _mixture(cells: _Cells, components: int) -> Candidate[LognormalMixture]:
     """Maximise the likelihood by EM (Dempster, Laird and Rubin, 1977), from equal shares of the sorted lengths."""
-    logs, total = np.log(values), counts.sum()
+    logs, counts, total = cells.logs, cells.counts, cells.counts.sum()
     level = (np.cumsum(counts) - 0.5 * counts) / total
     resp = np.eye(components)[np.minimum((level * components).astype(int), components - 1)].T
-    low, high = np.log(values - 0.5), np.log(values + 0.5)
     last = -math.inf
     for _ in range(_ROUNDS):
         weight = np.maximum(resp @ counts, 1e-9)
         mus = (resp @ (counts * logs)) / weight
         spread = (resp * (logs - mus[:, None]) ** 2) @ counts / weight
         sigmas = np.maximum(np.sqrt(spread), _SIGMA_MIN)
-        mass = weight[:, None] / total * _mass(low, high, mus[:, None], sigmas[:, None])
+        mass = weight[:, None] / total * _mass(cells.low, cells.high, mus[:, None], sigmas[:, None])
         sums = np.maximum(mass.sum(axis=0), 1e-300)
         likelihood = float(counts @ np.log(sums))
         resp = mass / sums
@@ -99,12 +143,12 @@ def _mixture(values: TokenArray, counts: FloatArray, components: int) -> Candida
             break
         last = likelihood
     weights, centres, spreads = (np.round(column, 6).tolist() for column in (weight / weight.sum(), mus, sigmas))
-    law = LognormalMixture(tuple(weights), tuple(centres), tuple(spreads), int(values[0]), int(values[-1]))
+    law = LognormalMixture(tuple(weights), tuple(centres), tuple(spreads), cells.shortest, cells.longest)
     return Candidate(f"mixture of {components}", law, likelihood, 3 * components - 1, int(total))
 
 
 def _mass(low: FloatArray, high: FloatArray, mu: FloatArray, sigma: FloatArray) -> FloatArray:
-    """Return the probability of each whole number under each lognormal law, (components, values)."""
+    """Return the probability of each cell under each lognormal law, (components, values)."""
     # The sign keeps both distribution functions in the small tail, where they do not cancel.
     sign = np.where(low > mu, -1.0, 1.0)
     mass: FloatArray = np.abs(special.ndtr(sign * (high - mu) / sigma) - special.ndtr(sign * (low - mu) / sigma))

@@ -1,10 +1,14 @@
 """How the requests of a trace hang together: turns, think times, growing prompts, shared system prompts."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from aladdin_traces.arrival_process import ArrivalProcess
+from aladdin_traces.columns import FloatArray
+from aladdin_traces.diurnal import Diurnal
 from aladdin_traces.fitting.arrivals import arrival_candidates
 from aladdin_traces.fitting.candidates import best
 from aladdin_traces.fitting.lengths import fit_lengths
@@ -61,7 +65,7 @@ def fit_sessions(trace: Trace) -> Sessions | None:
     think = np.log(np.maximum(trace.arrival_s[later] - trace.arrival_s[parent], 1e-3))
     first = np.flatnonzero(turns.parent < 0)
     return Sessions(
-        starts=best(arrival_candidates(trace.arrival_s[first])).law,
+        starts=_starts(trace.arrival_s, trace.arrival_s[first]),
         turns=_turn_counts(turns.parent),
         first=best(fit_lengths(prompt[first].astype(np.int32), trace.output_tokens[first])).law,
         later=best(fit_lengths(new.astype(np.int32), trace.output_tokens[later])).law,
@@ -73,6 +77,18 @@ def fit_sessions(trace: Trace) -> Sessions | None:
         block_size=turns.block_size,
         max_prompt_tokens=int(trace.prompt_tokens.max()),
     ).with_rate(trace.rate_rps)
+
+
+def _starts(arrival_s: FloatArray, first_s: FloatArray) -> ArrivalProcess:
+    """Fit the first turns; where they are even but all turns are not, they take the curve of all turns.
+
+    At the start of a trace, later turns of sessions begun before it pass for first ones and hide a rising rate.
+    """
+    law = best(arrival_candidates(first_s)).law
+    if isinstance(law, Diurnal):
+        return law
+    of_all = best(arrival_candidates(arrival_s)).law
+    return dataclasses.replace(of_all, cv=1.0) if isinstance(of_all, Diurnal) else law
 
 
 def _turns(trace: Trace) -> _Turns | None:
