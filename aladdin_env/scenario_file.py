@@ -203,9 +203,9 @@ def _profile(given: object, where: str, folder: Path) -> LatencyProfile:
 
 
 def _workload(given: object, where: str, folder: Path) -> Workload:
-    if not isinstance(given, Mapping):
-        raise InputError(where, given, "give a table with arrivals and lengths, or with file")
-    table = dict(given)
+    if not isinstance(given, Mapping | str):
+        raise InputError(where, given, "give a table with arrivals and lengths, or with file, or a workload's name")
+    table = {"preset": given} if isinstance(given, str) else dict(given)
     if "file" in table:
         if not isinstance(table["file"], str):
             raise InputError(f"{where}.file", table["file"], "give the path of a trace in quotes")

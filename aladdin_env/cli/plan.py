@@ -77,7 +77,10 @@ def _workload(base: Scenario, rate: float | None, lengths: str | None, has_trace
     """The scenario's workload with Poisson arrivals and other lengths where they were asked for."""
     old = base.workload
     if lengths is not None and (has_trace or old.arrivals is None):
-        raise InputError("--lengths", lengths, "leave it out: the lengths are those of the trace")
+        whose = "the trace" if has_trace or old.requests is None else "the scenario's sessions or clients"
+        raise InputError("--lengths", lengths, f"leave it out: the lengths are those of {whose}")
+    if old.requests is not None:
+        return old if rate is None else old.with_rate(rate)
     if old.arrivals is None or old.lengths is None or (rate is None and lengths is None):
         return old
     arrivals = old.arrivals if rate is None else Poisson(rate)
