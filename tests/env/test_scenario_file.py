@@ -269,7 +269,8 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (table(horizon_s=-1), "horizon_s", "above 0"),
     (table(heartbeat_s="none"), "heartbeat_s", "number"),
     (table(heartbeat_s=float("nan")), "heartbeat_s", "above 0"),
-    (table(workload="sharegpt"), "workload", "table"),
+    (table(workload="sharegbt"), "workload.preset", "choose one of"),
+    (table(workload=3), "workload", "table"),
     (table(workload={}), "workload", "missing"),
     (table(workload={"lengths": "sharegpt"}), "workload", "missing arrivals"),
     (
