@@ -89,7 +89,15 @@ def _tier(ttft_room: float, pace_room: float, members: int) -> int:
 
 @inlined
 def _look(
-    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, memory: Array, w: int, r: int
+    workers: Array,
+    requests: Array,
+    cluster: Array,
+    types: Array,
+    laws: Array,
+    slo: Array,
+    memory: Array,
+    w: int,
+    r: int,
 ) -> int:
     """Write both headrooms of ``w`` (seconds) behind the parameters; its tier."""
     ttft_room, pace_room = 0.0, 0.0
