@@ -3,8 +3,8 @@
 Every scaler, under the placement ``least_request``, on the loads of :mod:`experiments.tuning.loads`. What is looked
 for: the least cost, over that of the fleet at time 0 kept throughout, on average over the loads, subject to an
 attainment of 99 % (the mean of the seeds) on each load that this fleet would hold; where no try does it, an
-attainment that is at most half a point below what the best try has on its worst such load. The winner is then shown on the validation loads. ``--validate`` only does that, for the
-defaults.
+attainment that is at most half a point below what the best try has on its worst such load. The winner is then shown on
+the validation loads. ``--validate`` only does that, for the defaults.
 """
 
 from __future__ import annotations
