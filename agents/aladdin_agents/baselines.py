@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from aladdin_agents.predictions import headroom
 from aladdin_env.compiled import inlined
 from aladdin_env.policy import placement_kernel
 from aladdin_env.simulator.router import can_place
@@ -224,28 +223,3 @@ def lmetric(
                 least = load
                 best = w
     return best
-
-
-@placement_kernel("least_headroom", needs_progress=True)
-def least_headroom(
-    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, lengths: Array,
-    memory: Array, r: int,
-) -> int:  # fmt: skip
-    """Best fit by predicted latency (the idea of llm-d's latency scorer, strategy "least").
-
-    Of the workers with positive headroom the one with the least; if none has any, the one with the most.
-    """
-    best = HOLD
-    least = np.inf
-    fallback = HOLD
-    most = -np.inf
-    for w in range(workers.shape[0]):
-        if can_place(workers, requests, w, r):
-            room = headroom(workers, requests, cluster, types, laws, slo, w, r)
-            if 0.0 <= room < least:
-                least = room
-                best = w
-            if room > most:
-                most = room
-                fallback = w
-    return best if best != HOLD else fallback

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from aladdin_agents import aladdin, baselines
+from aladdin_agents import aladdin, baselines, headroom
 from aladdin_agents.tunable import TunableKernel, type_weights
 from aladdin_env.policy import Kernel
 from aladdin_env.scenario import Scenario
@@ -65,8 +65,13 @@ def make_lmetric(scenario: Scenario) -> TunableKernel:
 
 
 def make_least_headroom(scenario: Scenario) -> TunableKernel:
-    """Best fit by predicted latency."""
-    return TunableKernel.of(baselines.least_headroom)
+    """Predicted latency, packed: llm-d's latency scorer, strategy "least"."""
+    return headroom.make(scenario, headroom.least_headroom)
+
+
+def make_most_headroom(scenario: Scenario) -> TunableKernel:
+    """Predicted latency, spread: llm-d's latency scorer, strategy "most"."""
+    return headroom.make(scenario, headroom.most_headroom)
 
 
 def make_aladdin(scenario: Scenario) -> TunableKernel:

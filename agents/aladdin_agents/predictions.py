@@ -16,7 +16,6 @@ from aladdin_env.simulator.state import (
     MIXED_ROLE,
     MIXING,
     NONE,
-    PREFILL_ROLE,
     PREFILLING,
     Array,
 )
@@ -25,8 +24,6 @@ from aladdin_env.simulator.state import (
 _LONGEST_WALK = 64
 # Weight of the request at hand among the finished ones when typical lengths are asked for.
 _TYPICAL_WEIGHT = 50.0
-# Weights of llm-d's latency scorer.
-_TTFT_WEIGHT, _PACE_WEIGHT = 0.8, 0.2
 
 
 @inlined
@@ -268,24 +265,3 @@ def steady_pace(workers: Array, requests: Array, cluster: Array, types: Array, l
     prompt, decoded = typical_lengths(cluster, requests, r)
     stalled_s = batch * prefill_cost(types, laws, kind, prompt) / decoded
     return float(law.decode_time(laws, kind, batch, context) + stalled_s)
-
-
-@inlined
-def headroom(
-    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, w: int, r: int
-) -> float:
-    """Share of the objectives left on ``w``: a blend of TTFT and pace where both hold, else the worse of the two."""
-    klass = requests[r].klass
-    kind = workers[w].type_index
-    pace = 1.0
-    if workers[w].role != PREFILL_ROLE:
-        pace = 1.0 - steady_pace(workers, requests, cluster, types, laws, w, r) / slo[klass, 1]
-    if workers[w].role == DECODE_ROLE:
-        return float(pace)
-    now_s = cluster[0].now_s
-    seconds, _ = first_token_after(workers, requests, types, laws, slo, w, r, now_s)
-    ttft_s = now_s + seconds + laws[kind, law.OVERHEAD] - requests[r].arrival_s
-    ttft = 1.0 - ttft_s / slo[klass, 0]
-    if ttft >= 0.0 and pace >= 0.0:
-        return float(_TTFT_WEIGHT * ttft + _PACE_WEIGHT * pace)
-    return float(min(ttft, pace))

@@ -11,15 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aladdin_agents.pools import Pool, RecentLengths, pool_of, within_gpus
-from aladdin_agents.sizing import Capacity, Safety, capacity, workers_for
+from aladdin_agents.sizing import Capacity, LengthStatistics, Safety, capacity, workers_for
 from aladdin_agents.tunable import Settings
 from aladdin_env.scenario import Scenario
 from aladdin_env.view import ClusterView
+
+# A fleet tells whether it may be planned as full as it is where it is at least this share as full as planned.
+_TELLING = 0.85
+# A trend is followed up to this many times the highest rate of a heartbeat within the window.
+_MOST_GROWTH = 1.25
 
 
 @dataclass(frozen=True)
 class ScalerSettings:
     """Parameters of the Aladdin scaler.
+
+    ``rho``, ``settle_s`` and ``memory_s`` were found with ``python -m experiments.tuning.scalers aladdin``.
 
     Attributes:
         rate_window_s: The arrival rate is taken over this time, and its trend over three times as long.
@@ -30,33 +37,80 @@ class ScalerSettings:
         down_margin: Fewer workers only if they would also do for a load higher by this share.
         length_window_s: Length statistics are those of what finished in this time.
         least_finished: ... and of at least so many requests; before that the fleet is left as it is.
-        target: Attainment that the margin tunes itself to; 0 switches that off.
+        memory_s: Peaks that came faster than a worker starts are remembered for this time; 0: not at all.
+        settle_s: No fewer workers than at the start before this time: an operator's fleet stands for what he knows.
+        target: Attainment that the margin tunes itself to; 0 switches that off. Its complement is also the share of
+            requests whose peak need not be remembered.
         rho: Share of the computed throughput that is planned with at first.
         rho_low: The margin's limits when it tunes itself: rho falls below the target, and creeps up well above it.
         rho_high: The upper one.
     """
 
     rate_window_s: float = 60.0
-    sigmas: float = 1.0
+    sigmas: float = 0.5
     jump_sigmas: float = 2.5
     drain_s: float = 20.0
     down_s: float = 120.0
     down_margin: float = 0.05
     length_window_s: float = 900.0
     least_finished: int = 100
+    memory_s: float = 1800.0
+    settle_s: float = 600.0
     target: float = 0.99
-    rho: float = 0.85
+    rho: float = 0.9
     rho_low: float = 0.65
     rho_high: float = 0.95
+
+
+class Peaks:
+    """Remembers demand that came faster than a worker starts (our reconstruction).
+
+    At each heartbeat t the rate ``r(t)`` of the last one is compared with the load ``F`` for which the fleet was sized
+    when a worker had to be started to serve now, a cold start and a heartbeat ago. It was a surprise where
+    ``r > F + sigmas sqrt(F / heartbeat)``. The level to hold is the smallest L such that the surprises of the last
+    ``memory_s`` with ``r > L`` make up at most the share ``1 - target`` of all requests of that time: what the
+    objective allows to be missed. Loads that a forecast can follow cause no surprise, hence no cost.
+    """
+
+    def __init__(self, scenario: Scenario, settings: ScalerSettings) -> None:
+        self._beat_s = scenario.heartbeat_s
+        self._sigmas = max(settings.jump_sigmas, 2.5)
+        self._allowed = 1.0 - settings.target if settings.target > 0 else 0.01
+        lead_s = max(kind.cold_start.mean_s for kind in scenario.fleet.types) + self._beat_s
+        self._sized_for: deque[float] = deque(maxlen=max(1, math.ceil(lead_s / self._beat_s)) + 1)
+        beats = round(settings.memory_s / self._beat_s)
+        self._arrivals: deque[float] = deque(maxlen=beats)
+        self._surprising: deque[bool] = deque(maxlen=beats)
+
+    def note(self, view: ClusterView, sized_for_rps: float, lengths: LengthStatistics) -> None:
+        """The heartbeat's demand, and the load that the fleet is being sized for now."""
+        last = view.recent(1)
+        arrived = max(float(last[:, 0].sum()), float(last[:, 1].sum()) / lengths.prompt)
+        self._sized_for.append(sized_for_rps)
+        then = self._sized_for[0] * self._beat_s
+        full = len(self._sized_for) == self._sized_for.maxlen
+        noise = math.sqrt(max(then, 1.0) * lengths.prompt_square) / lengths.prompt
+        self._surprising.append(full and arrived > then + self._sigmas * noise)
+        self._arrivals.append(arrived)
+
+    def level_rps(self) -> float:
+        """The rate to be ready for, requests per second; 0 where nothing was a surprise."""
+        left = self._allowed * sum(self._arrivals)
+        surprises = sorted((n for n, was in zip(self._arrivals, self._surprising, strict=True) if was), reverse=True)
+        for arrived in surprises:
+            left -= arrived
+            if left < 0.0:
+                return arrived / self._beat_s
+        return 0.0
 
 
 class AladdinScaler:
     """``W = ceil(rate / (rho X))`` at every heartbeat; up at once and ahead of the cold start, down in agreement.
 
     The rate is that of a window plus a margin, extrapolated by its trend to the time at which a worker started now
-    would serve. X comes from the sizing formulas with the lengths of what finished lately. ``rho`` tunes itself to the
-    attainment observed. Of several types the cheapest per unit of throughput is filled first; prefill and decode pools
-    are sized each on its own.
+    would serve; at least the level of :class:`Peaks`. X comes from the sizing formulas with the lengths of what
+    finished lately. ``rho`` tunes itself to the attainment observed. Of several types the cheapest per unit of
+    throughput is filled first; prefill and decode pools are sized each on its own.
     """
 
     name = "aladdin"
@@ -73,6 +127,7 @@ class AladdinScaler:
         self._rho = chosen.rho
         self._window = max(1, round(chosen.rate_window_s / scenario.heartbeat_s))
         self._load: deque[float] = deque(maxlen=2 * self._window)
+        self._peaks = Peaks(scenario, chosen)
         beats = max(1, round(chosen.down_s / scenario.heartbeat_s))
         self._past: deque[list[int]] = deque(maxlen=beats)
 
@@ -89,11 +144,13 @@ class AladdinScaler:
         safety = replace(Safety(), rho=self._rho)
         each = [capacity(kind, self._scenario.slo, lengths, safety) for kind in self._scenario.fleet.types]
         self._tune(view, self._used(view, pools, each))
-        expected = self.expected_rate(view)
+        forecast = self.expected_rate(view)
+        self._peaks.note(view, forecast / self._rho, lengths)
+        expected = max(forecast, self._peaks.level_rps())
         wanted = self._workers(each, expected)
         self._past.append(self._workers(each, expected * (1 + self._settings.down_margin)))
         had = [pool.wanted_so_far for pool in pools]
-        agreed = len(self._past) == self._past.maxlen
+        agreed = len(self._past) == self._past.maxlen and view.now_s >= self._settings.settle_s
         return [
             max(n, min(before, max(past[i] for past in self._past)) if agreed else before)
             for i, (n, before) in enumerate(zip(wanted, had, strict=True))
@@ -108,8 +165,10 @@ class AladdinScaler:
         sigma = math.sqrt(max(rate, 1.0 / beat_s) / (len(recent) * beat_s))
         ahead_s = max(kind.cold_start.mean_s for kind in self._scenario.fleet.types) + beat_s + len(recent) * beat_s / 2
         ahead = rate + max(0.0, _trend(arrivals / beat_s, beat_s)) * ahead_s + chosen.sigmas * sigma
+        seen = max(rate, float(recent.max()) / beat_s)
         queued = float(view.cluster["held"] + view.workers["waiting"].sum())
-        return max(ahead, _jump(recent / beat_s, beat_s, chosen.jump_sigmas)) + queued / chosen.drain_s
+        jump = _jump(recent / beat_s, beat_s, chosen.jump_sigmas)
+        return max(min(ahead, _MOST_GROWTH * seen), jump) + min(queued / chosen.drain_s, 0.5 * seen)
 
     def _recent(self, view: ClusterView) -> NDArray[np.float64]:
         """The heartbeats of the rate's window."""
@@ -128,20 +187,21 @@ class AladdinScaler:
     def _tune(self, view: ClusterView, used: float) -> None:
         """Move rho by the attainment of the last window: down quickly, up slowly, and only on evidence.
 
-        A fleet that was overloaded lately says nothing of how full one may plan it, nor does one with idle capacity.
+        A fleet that was overloaded lately says nothing of how full one may plan it, nor does one that was emptier than
+        planned.
         """
         self._load.append(used)
         chosen = self._settings
         recent = self._recent(view)
         finished = float(recent[:, 2].sum())
-        if chosen.target <= 0 or finished < chosen.least_finished:
+        if chosen.target <= 0 or finished < chosen.least_finished or used < _TELLING * self._rho:
             return
         misses = 1.0 - float(recent[:, 3].sum()) / finished
         allowed = 1.0 - chosen.target
         if misses > allowed and max(self._load) <= 1.0:
             self._rho = max(chosen.rho_low, self._rho * 0.98)
-        elif misses < 0.25 * allowed and used >= 0.97 * self._rho:
-            self._rho = min(chosen.rho_high, self._rho * 1.002)
+        elif misses < 0.25 * allowed:
+            self._rho = min(chosen.rho_high, self._rho * 1.005)
 
     def _workers(self, each: Sequence[Capacity], rate_rps: float) -> list[int]:
         """Workers per type for this rate: the types of a role in order of cost per unit of throughput."""

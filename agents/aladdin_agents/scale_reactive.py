@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from aladdin_agents.pools import Pool, RecentLengths, pool_of, within_gpus
-from aladdin_agents.sizing import LengthStatistics, Safety, capacity
+from aladdin_agents.sizing import LengthStatistics, Safety, capacity, pace
 from aladdin_agents.tunable import Settings
 from aladdin_env.errors import InputError, suggest
 from aladdin_env.scenario import Scenario, WorkerType
@@ -25,11 +25,25 @@ METRICS = ("running", "kv")
 def full_batch(scenario: Scenario, kind: WorkerType, lengths: LengthStatistics) -> float:
     """Requests of these lengths that fill a worker of this type within the SLO; at least 1.
 
-    A prefill worker is full when its queue takes a quarter of TTFT.
+    The batch at which the steady pace is ATGT, or, where prefill limits it, the requests in flight at that throughput
+    (Little's law: ``b = X m tau(b)``). A prefill worker is full when its queue takes a quarter of TTFT.
     """
     if kind.role == "prefill":
         return max(1.0, 0.25 * scenario.slo.ttft_s / kind.latency.prefill_s(lengths.prompt))
-    return float(max(1, capacity(kind, scenario.slo, lengths, Safety(theta=1.0, gamma=0.9)).batch))
+    most = capacity(kind, scenario.slo, lengths, Safety(theta=1.0, gamma=0.9))
+    return max(1.0, min(float(most.batch), in_flight(kind, lengths, most.rate_rps)))
+
+
+def in_flight(kind: WorkerType, lengths: LengthStatistics, rate_rps: float) -> float:
+    """Requests on a worker that serves so many per second: the least b with ``b >= rate m tau(b)``."""
+    low, high = 0, kind.max_num_seqs
+    while low < high:
+        middle = (low + high) // 2
+        if middle < rate_rps * lengths.decoded * pace(kind, lengths, middle):
+            low = middle + 1
+        else:
+            high = middle
+    return float(low)
 
 
 class PerPool(ABC):
@@ -75,7 +89,10 @@ class PerPool(ABC):
 
 @dataclass(frozen=True)
 class HpaSettings:
-    """Parameters of the target-utilisation scaler, the defaults of the Kubernetes HPA where it has any.
+    """Parameters of the target-utilisation scaler.
+
+    The tolerance is the default of the Kubernetes HPA. ``target`` and ``down_s`` (300 s there) are those that held the
+    SLO at the least cost: ``python -m experiments.tuning.scalers target_utilisation``.
 
     Attributes:
         metric: "running": requests on a worker over those that fill it; "kv": share of KV memory in use.
@@ -85,9 +102,9 @@ class HpaSettings:
     """
 
     metric: str = "running"
-    target: float = 0.7
+    target: float = 0.6
     tolerance: float = 0.1
-    down_s: float = 300.0
+    down_s: float = 1800.0
 
 
 class TargetUtilisation(PerPool):
@@ -118,13 +135,18 @@ class TargetUtilisation(PerPool):
             used = (pool.concurrency + self._held(view, i)) / self._full[i]
         ratio = used / (max(1, current) * chosen.target)
         desired = current if abs(ratio - 1.0) <= chosen.tolerance else math.ceil(used / chosen.target)
+        if not self._past[i]:
+            self._past[i].append(current)  # HPA's first recommendation is what it finds
         self._past[i].append(desired)
         return max(desired, min(current, max(self._past[i])))
 
 
 @dataclass(frozen=True)
 class KpaSettings:
-    """Parameters of the KPA, the defaults of Knative.
+    """Parameters of the KPA: the defaults of Knative, but for ``target`` and ``delay_s``.
+
+    These two (0.7 and 0 s there) are those that held the SLO at the least cost: ``python -m experiments.tuning.scalers
+    kpa``. Without a delay it lets every fleet go between two bursts.
 
     Attributes:
         target: Share of a full worker's requests that a worker should have.
@@ -132,19 +154,22 @@ class KpaSettings:
         panic_s: Window of panic mode.
         panic_threshold: Panic when the panic window wants so many times the ready workers.
         most_down: Fewest workers after a step down: the ready ones over this.
+        delay_s: Scale-down delay: never fewer than what was wanted at any heartbeat of this time.
     """
 
-    target: float = 0.7
+    target: float = 0.55
     stable_s: float = 60.0
     panic_s: float = 6.0
     panic_threshold: float = 2.0
     most_down: float = 2.0
+    delay_s: float = 1800.0
 
 
 class Kpa(PerPool):
     """Knative's autoscaler: mean concurrency over a stable window, over a short one in panic; no way down in panic.
 
-    It samples at heartbeats, not every second as Knative does.
+    As Knative's, it starts in panic mode, so that it keeps what it finds until it has seen a stable window. It samples
+    at heartbeats, not every second as Knative does.
     """
 
     name = "kpa"
@@ -161,10 +186,15 @@ class Kpa(PerPool):
         self._samples: list[deque[float]] = [deque(maxlen=self._beats(self._settings.stable_s)) for _ in range(types)]
         self._panic_until_s = [-math.inf] * types
         self._panic_most = [0] * types
+        beats = self._beats(self._settings.delay_s)
+        self._past: list[deque[int]] = [deque(maxlen=beats) for _ in range(types)]
 
     def wanted(self, view: ClusterView, i: int, pool: Pool) -> int:
         """Workers of type ``i``."""
         chosen, samples = self._settings, self._samples[i]
+        if not samples:
+            self._panic_until_s[i] = view.now_s + chosen.stable_s
+            self._past[i].append(pool.wanted_so_far)
         samples.append(pool.concurrency + self._held(view, i))
         target = max(1.0, chosen.target * self._full[i])
         short = list(samples)[-self._beats(chosen.panic_s) :]
@@ -175,14 +205,19 @@ class Kpa(PerPool):
             self._panic_until_s[i] = view.now_s + chosen.stable_s
         if view.now_s < self._panic_until_s[i]:
             self._panic_most[i] = max(self._panic_most[i], panic, pool.wanted_so_far)
-            return self._panic_most[i]
-        self._panic_most[i] = 0
-        return stable
+            self._past[i].append(self._panic_most[i])
+        else:
+            self._panic_most[i] = 0
+            self._past[i].append(stable)
+        return max(self._past[i])
 
 
 @dataclass(frozen=True)
 class ReactiveSettings:
     """Parameters of the tuned reactive rule.
+
+    ``high``, ``low``, ``step`` and ``down_s`` are those that held the SLO at the least cost: ``python -m
+    experiments.tuning.scalers tuned_reactive``.
 
     Attributes:
         high: More workers above this share of a full worker's requests,
@@ -193,11 +228,11 @@ class ReactiveSettings:
         after: if the others then stay below this share.
     """
 
-    high: float = 0.8
+    high: float = 0.7
     queue: float = 0.3
     step: float = 0.25
     low: float = 0.5
-    down_s: float = 60.0
+    down_s: float = 600.0
     after: float = 0.65
 
 

@@ -13,13 +13,13 @@ from aladdin_agents.tunable import type_weights
 from aladdin_env.policy import HOLD, Combined
 from aladdin_env.scenario import Failures
 from aladdin_env.simulator.run import Simulator
-from aladdin_env.simulator.state import DECODE_ROLE, PREFILLED
+from aladdin_env.simulator.state import PREFILLED
 from aladdin_env.view import ClusterView, RequestView
 
-from .worlds import kind, profile, put_counts, put_waiting, random_requests, scenario_of, state
+from .worlds import kind, profile, put_counts, random_requests, scenario_of, state
 
 NAMES = ("random", "round_robin", "least_request", "power_of_two", "least_tokens", "least_kv", "prefix_affinity",
-         "lmetric", "least_headroom", "aladdin")  # fmt: skip
+         "lmetric", "least_headroom", "most_headroom", "aladdin")  # fmt: skip
 
 
 def made(name):
@@ -37,7 +37,7 @@ def test_least_request_counts_running_waiting_and_inbound():
     assert s.choose() == 2
 
 
-@pytest.mark.parametrize("name", ["least_request", "least_tokens", "least_kv", "lmetric", "least_headroom", "aladdin"])
+@pytest.mark.parametrize("name", ["least_request", "least_tokens", "least_kv", "lmetric", "aladdin"])
 def test_ties_go_to_the_lowest_slot(name):
     assert idle(name).choose() == 0
 
@@ -131,14 +131,6 @@ def test_prefix_affinity_gives_way_to_balance():
     assert s.choose() == 1
 
 
-def test_least_headroom_packs_until_nothing_is_left():
-    s = idle("least_headroom", workers=3)
-    s.world.workers["waiting_prefill_tokens"] = 0, 3000, 200_000
-    assert s.choose() == 1  # the last one would be late
-    s.world.workers["waiting_prefill_tokens"] = 250_000, 300_000, 200_000
-    assert s.choose() == 2  # all would
-
-
 def test_round_robin_goes_round_by_stage():
     s = idle("round_robin", workers=3)
     assert [s.choose(r) for r in range(4)] == [0, 1, 2, 0]
@@ -162,20 +154,6 @@ def test_random_is_even_and_power_of_two_never_takes_the_fullest():
 
 def test_power_of_two_with_one_candidate():
     assert idle("power_of_two", workers=1).choose() == 0
-
-
-def test_headroom_of_a_decode_worker_is_its_pace():
-    types = (
-        kind("p", 1, scheduler="split", role="prefill"),
-        kind("d", 2, scheduler="split", role="decode"),
-    )
-    s = state(scenario_of([(0.0, 100, 50)] * 60, *types), made("least_headroom"))
-    s.world.requests["stage"][0] = PREFILLED
-    assert s.world.workers["role"][1] == DECODE_ROLE
-    s.world.workers["accepts"] = 1, 2, 2
-    for r in range(1, 20):
-        put_waiting(s.world, 2, r)
-    assert s.choose() == 2
 
 
 def fleets():

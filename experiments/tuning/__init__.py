@@ -1,0 +1,1 @@
+"""How the shipped settings of policies were found."""
