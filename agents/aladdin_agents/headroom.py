@@ -4,7 +4,8 @@ What llm-d runs (``llm-d-router``: plugins ``predicted-latency-producer``, ``slo
 ``latency-scorer``, ``weighted-random-picker``) and what stands for it here:
 
 - A model, learnt online, predicts the 90th percentile of TTFT and of the time per output token on every worker. Here
-  the latency laws predict both, see :func:`pace_p90`; TTFT is the prediction of the first token itself.
+  the latency laws predict both, see :func:`pace_p90`; TTFT is the prediction of the first token itself, and what
+  a full worker adds, see :func:`wait_for_place`.
 - Headroom is the objective less the prediction. Workers with headroom in both are one tier, and are preferred; 1 % of
   the requests go to the other tier, so that its predictions are seen to recover. In the other tier idle workers come
   first, then those that are short of pace only, of TTFT only, of both.
@@ -23,7 +24,14 @@ import numpy as np
 
 from aladdin_agents.baselines import coin_of
 from aladdin_agents.constraints import strictest_pace
-from aladdin_agents.predictions import first_token_after, prefill_cost, steady_pace, typical_lengths
+from aladdin_agents.predictions import (
+    batch_after,
+    context_now,
+    first_token_after,
+    prefill_cost,
+    steady_pace,
+    typical_lengths,
+)
 from aladdin_agents.tunable import TunableKernel
 from aladdin_env.compiled import compiled, inlined
 from aladdin_env.policy import Kernel, placement_kernel
@@ -77,6 +85,22 @@ def pace_p90(
 
 
 @inlined
+def wait_for_place(workers: Array, requests: Array, cluster: Array, w: int, r: int, pace_s: float) -> float:
+    """Seconds until ``w`` has a place and memory for ``r`` (our reconstruction): 0 while it has.
+
+    One of its ``n`` places is free every ``m pace / n`` seconds, ``m`` typical decoded tokens; ``n`` is the largest
+    batch, or what the KV memory holds at the present mean context if that is less. llm-d's model learns this from the
+    requests that wait and the share of KV memory in use.
+    """
+    worker = workers[w]
+    batch = batch_after(workers, w)
+    each = max(1.0, context_now(workers, requests, w, r) / batch)
+    places = max(1.0, min(float(worker.max_num_seqs), worker.kv_blocks * worker.block_size / each))
+    _, decoded = typical_lengths(cluster, requests, r)
+    return float(max(0.0, batch - places) * decoded * pace_s / places)
+
+
+@inlined
 def _tier(ttft_room: float, pace_room: float, members: int) -> int:
     if ttft_room >= 0.0 and pace_room >= 0.0:
         return _BOTH_HOLD
@@ -100,14 +124,15 @@ def _look(
     r: int,
 ) -> int:
     """Write both headrooms of ``w`` (seconds) behind the parameters; its tier."""
-    ttft_room, pace_room = 0.0, 0.0
+    ttft_room, pace_room, waiting_s = 0.0, 0.0, 0.0
     if workers[w].role != PREFILL_ROLE:
         pace_s = pace_p90(workers, requests, cluster, types, laws, memory, w, r)
         pace_room = strictest_pace(workers, requests, slo, w, r) - pace_s
+        waiting_s = wait_for_place(workers, requests, cluster, w, r, pace_s)
     if workers[w].role != DECODE_ROLE:
         now_s = cluster[0].now_s
         seconds, _ = first_token_after(workers, requests, types, laws, slo, w, r, now_s)
-        done_s = now_s + seconds + laws[workers[w].type_index, law.OVERHEAD]
+        done_s = now_s + waiting_s + seconds + laws[workers[w].type_index, law.OVERHEAD]
         ttft_room = requests[r].arrival_s + slo[requests[r].klass, 0] - done_s
     at = _SPREAD + 1 + 3 * w
     memory[at], memory[at + 1] = ttft_room, pace_room

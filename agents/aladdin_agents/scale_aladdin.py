@@ -26,7 +26,8 @@ _MOST_GROWTH = 1.25
 class ScalerSettings:
     """Parameters of the Aladdin scaler.
 
-    ``rho``, ``settle_s`` and ``memory_s`` were found with ``python -m experiments.tuning.scalers aladdin``.
+    ``rho``, ``settle_s`` and ``memory_s`` were chosen on tuning loads, see ``python -m experiments.tuning.scalers
+    aladdin``; ``rho`` also on a ramp.
 
     Attributes:
         rate_window_s: The arrival rate is taken over this time, and its trend over three times as long.

@@ -91,8 +91,8 @@ class PerPool(ABC):
 class HpaSettings:
     """Parameters of the target-utilisation scaler.
 
-    The tolerance is the default of the Kubernetes HPA. ``target`` and ``down_s`` (300 s there) are those that held the
-    SLO at the least cost: ``python -m experiments.tuning.scalers target_utilisation``.
+    The tolerance is the default of the Kubernetes HPA. ``target`` and ``down_s`` (300 s there) were chosen on
+    tuning loads for 99 % at little cost, see ``python -m experiments.tuning.scalers target_utilisation``.
 
     Attributes:
         metric: "running": requests on a worker over those that fill it; "kv": share of KV memory in use.
@@ -145,8 +145,8 @@ class TargetUtilisation(PerPool):
 class KpaSettings:
     """Parameters of the KPA: the defaults of Knative, but for ``target`` and ``delay_s``.
 
-    These two (0.7 and 0 s there) are those that held the SLO at the least cost: ``python -m experiments.tuning.scalers
-    kpa``. Without a delay it lets every fleet go between two bursts.
+    These two (0.7 and 0 s there) were chosen on tuning loads for 99 % at little cost, see ``python -m
+    experiments.tuning.scalers kpa``. Without a delay it lets every fleet go between two bursts.
 
     Attributes:
         target: Share of a full worker's requests that a worker should have.
@@ -216,7 +216,7 @@ class Kpa(PerPool):
 class ReactiveSettings:
     """Parameters of the tuned reactive rule.
 
-    ``high``, ``low``, ``step`` and ``down_s`` are those that held the SLO at the least cost: ``python -m
+    ``high``, ``low``, ``step`` and ``down_s`` were chosen on tuning loads for 99 % at little cost, see ``python -m
     experiments.tuning.scalers tuned_reactive``.
 
     Attributes:

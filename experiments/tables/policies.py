@@ -2,7 +2,7 @@
 
 Every placement with the scaler ``aladdin`` and every scaler with the placement ``least_request``, on the presets whose
 fleet scales (of the day of "diurnal" two hours) and, where a folder has them, on the last quarters of Azure's 2023
-traces. Seed 0; nothing was tuned on it.
+traces. Seed 0; no setting was tuned on it.
 """
 
 from __future__ import annotations
