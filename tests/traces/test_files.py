@@ -1,5 +1,7 @@
 """Files are there whole or not at all."""
 
+import os
+
 import pytest
 
 from aladdin_traces import InputError
@@ -27,5 +29,15 @@ def test_nothing_is_left_of_what_failed(tmp_path):
 def test_what_cannot_be_written_is_named(tmp_path):
     with pytest.raises(InputError, match=r"no/a\.txt.*cannot be written"), whole_file(tmp_path / "no" / "a.txt"):
         raise AssertionError("not reached")
-    with pytest.raises(InputError, match="a folder"), whole_file(tmp_path):
-        raise AssertionError("not reached")
+    os.mkfifo(tmp_path / "pipe")
+    for path, why in ((tmp_path, "a folder"), (tmp_path / "pipe", "no ordinary file")):
+        with pytest.raises(InputError, match=why), whole_file(path):
+            raise AssertionError("not reached")
+
+
+def test_a_link_stays_one(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "a.txt")
+    with whole_file(tmp_path / "link") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "a.txt").read_text() == "new"

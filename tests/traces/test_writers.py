@@ -63,12 +63,12 @@ def test_mooncake(tmp_path: Path) -> None:
     assert read_trace(path) == trace_with(prefix_blocks=BLOCKS)
 
 
-@pytest.mark.parametrize(("format", "name", "size"), [("mooncake", "mooncake", 512), ("timed_trace", "mooncake", 16)])
-def test_prompts_without_blocks_get_blocks_of_their_own(tmp_path: Path, format: str, name: str, size: int) -> None:
+@pytest.mark.parametrize(("format", "size"), [("mooncake", 512), ("timed_trace", 16)])
+def test_prompts_without_blocks_get_blocks_of_their_own(tmp_path: Path, format: str, size: int) -> None:
     path = tmp_path / "t.jsonl.gz"
     write_trace(trace_with(), path, format)
     assert path.read_bytes().startswith(b"\x1f\x8b")
-    back = read_trace(path, name, ReadOptions(block_size=size))
+    back = read_trace(path, format, ReadOptions(block_size=size))
     assert back.arrival_s.tolist() == [0.0, 0.25, 7.003]
     assert back.prefix_blocks is not None
     assert back.prefix_blocks.counts.tolist() == (-(-trace_with().prompt_tokens // size)).tolist()
@@ -78,7 +78,7 @@ def test_prompts_without_blocks_get_blocks_of_their_own(tmp_path: Path, format: 
 def test_timed_trace_keeps_its_block_size_and_tells_it(tmp_path: Path) -> None:
     trace = trace_with(prefix_blocks=PrefixBlocks.from_lists([[1], [1, 2], [3]], 64))
     write_trace(trace, tmp_path / "t.jsonl", "timed_trace")
-    assert read_trace(tmp_path / "t.jsonl", options=ReadOptions(block_size=64)) == trace
+    assert read_trace(tmp_path / "t.jsonl", "timed_trace", ReadOptions(block_size=64)) == trace
     assert "--timed-trace-chunk-hash-size 64" in str(WRITERS["timed_trace"].remark(trace))
     assert "block size of 64" in str(WRITERS["aiperf"].remark(trace))
     with pytest.raises(InputError, match=r"block_size: 64 .*512"):

@@ -20,6 +20,8 @@ from aladdin_traces.tables import BoolArray, Table
 
 _NANOSECONDS = 1e9
 
+_LARGE_BYTES = 4_000_000
+
 
 class ArrowTable(Table):
     """Typed columns, as pyarrow reads them from CSV or Parquet."""
@@ -184,7 +186,9 @@ def _typed_columns(source: Source, numbers: Sequence[str], labels: Sequence[str]
         column_types={raw[name]: pa.string() for name in labels if name in raw},
     )
     try:
-        table = pa_csv.read_csv(pa.BufferReader(source.data), convert_options=options)
+        # Threads pay for large files only, and a process that ends while they start is a race.
+        read = pa_csv.ReadOptions(use_threads=len(source.data) > _LARGE_BYTES)
+        table = pa_csv.read_csv(pa.BufferReader(source.data), read, convert_options=options)
     except (pa.ArrowException, OSError):
         return None
     typed = table.rename_columns(list(wanted))

@@ -18,13 +18,14 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         InputError: The file cannot be written; names it and says why.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError("path", str(path), "it cannot be written (a folder): give the name of a file")
+    given, path = path, Path(os.path.realpath(path))  # behind a link the file that it names is written
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "no ordinary file"
+        raise InputError("path", os.fspath(given), f"it cannot be written ({what}): give the name of a file")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     except OSError as error:
-        raise InputError("path", str(path), f"it cannot be written ({error.strerror or error})") from None
+        raise InputError("path", os.fspath(given), f"it cannot be written ({error.strerror or error})") from None
     os.close(handle)
     temporary = Path(name)
     try:

@@ -65,10 +65,10 @@ class JsonTable(Table):
         """Return names.
 
         Raises:
-            InputError: One is no text and no number.
+            InputError: One is no text and no number, or a text that cannot be written.
         """
         values = self._columns[column]
-        self.refuse(column, np.array([isinstance(v, list | dict) for v in values]), "give a name or a number")
+        self.refuse(column, np.array([not _is_name(v) for v in values]), "give a name or a number")
         return factorized(values)
 
     def lists(self, column: str) -> Sequence[object]:
@@ -78,6 +78,19 @@ class JsonTable(Table):
     def elapsed(self, column: str) -> FloatArray:
         """Return seconds after the first."""
         return elapsed_seconds(self, column, pd.Series([str(value) for value in self._columns[column]]))
+
+
+def _is_name(value: object) -> bool:
+    """Half of a surrogate pair, which JSON lets pass, is no text: nobody could write it."""
+    return value is None or isinstance(value, int | float) or (isinstance(value, str) and _can_be_written(value))
+
+
+def _can_be_written(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _as_float(value: object) -> float:

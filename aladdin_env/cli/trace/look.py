@@ -14,7 +14,7 @@ from aladdin_env.cli.options import JsonOption
 from aladdin_env.cli.output import check_writable, print_json, stderr, stdout
 from aladdin_env.cli.tables import pairs_table
 from aladdin_env.errors import InputError
-from aladdin_traces import Description, Fidelity, Fit, compare, describe, fit_workload, read_trace
+from aladdin_traces import Description, Fidelity, Fit, ReadOptions, compare, describe, fit_workload, read_trace
 from aladdin_traces.description import CACHE_BLOCKS, Lengths
 from aladdin_traces.figure import trace_figure
 from aladdin_traces.files import whole_file
@@ -25,10 +25,17 @@ FormatOption = Annotated[
     str | None, typer.Option("--format", help="Format of the file; by default its content decides.")
 ]
 
+SortOption = Annotated[bool, typer.Option("--sort", help="Sort rows that are out of order.")]
+BlockSizeOption = Annotated[
+    int | None, typer.Option("--block-size", help="Tokens of a prefix block, where the file does not say.")
+]
+
 
 def info(
     file: TraceFile,
     format: FormatOption = None,
+    sort: SortOption = False,
+    block_size: BlockSizeOption = None,
     cache: Annotated[
         list[int] | None, typer.Option("--cache", help="Blocks of a prefix cache whose hit ratio is told; repeatable.")
     ] = None,
@@ -40,7 +47,7 @@ def info(
     for size in cache or ():
         if size < 1:
             raise InputError("--cache", size, "give 1 or more")
-    trace = read_trace(file, format)
+    trace = read_trace(file, format, ReadOptions(sort=sort, block_size=block_size))
     found = describe(trace, cache or CACHE_BLOCKS)
     if plot is not None:
         with whole_file(plot) as temporary:
@@ -101,15 +108,20 @@ def _counts(counts: dict[str, int]) -> str:
 def fit(
     file: TraceFile,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The workload, .toml: a scenario's [workload] table.")
+        Path | None, typer.Option("--out", "-o", help="The workload, .toml: the table 'workload' of a scenario.")
     ] = None,
     format: FormatOption = None,
+    sort: SortOption = False,
+    block_size: BlockSizeOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the sample that is compared with the trace.")] = 0,
     json: JsonOption = False,
 ) -> None:
     """Fit a generated workload to a trace, and tell how close a sample of it comes."""
     check_writable("--out", out, (".toml",))
-    trace = read_trace(file, format)
+    trace = read_trace(file, format, ReadOptions(sort=sort, block_size=block_size))
+    if trace.duration_s == 0:
+        mend = "its requests all arrive at once: give them times first (Trace.with_arrivals)"
+        raise InputError("FILE", str(file), mend)
     if not 0 <= seed < 2**32:
         raise InputError("--seed", seed, "give a whole number from 0 to 4294967295")
     found = fit_workload(trace)

@@ -18,6 +18,7 @@ from aladdin_traces.token_laws import Histogram
 from aladdin_traces.trace import Trace
 
 _IdArray = npt.NDArray[np.int64]
+_FIRST_MIN = 20
 _LATER_MIN, _LATER_SHARE = 50, 0.03
 _TURNS_MAX = 200
 _BLOCK_WITHOUT = 16
@@ -44,7 +45,7 @@ class _Turns:
 
 
 def fit_sessions(trace: Trace) -> Sessions | None:
-    """Fit a law of sessions; None where too few requests go on from another.
+    """Fit a law of sessions; None where too few requests go on from another, or too few sessions begin.
 
     Sessions are those that the source names, else those that the prefix blocks betray: a prompt goes on from the
     latest one that had its longest known prefix.
@@ -53,7 +54,8 @@ def fit_sessions(trace: Trace) -> Sessions | None:
     if turns is None:
         return None
     later = np.flatnonzero(turns.parent >= 0)
-    if len(later) < max(_LATER_MIN, _LATER_SHARE * len(trace)):
+    first = np.flatnonzero(turns.parent < 0)
+    if len(later) < max(_LATER_MIN, _LATER_SHARE * len(trace)) or len(first) < _FIRST_MIN:
         return None
     parent = turns.parent[later]
     prompt = np.maximum(trace.prompt_tokens.astype(np.int64) - turns.system_tokens, 1)
@@ -63,7 +65,6 @@ def fit_sessions(trace: Trace) -> Sessions | None:
     is_cut = turns.history & (kept < np.minimum(prompt[parent], prompt[later]) - 2 * turns.block_size)
     new = np.maximum(prompt[later] - np.where(is_cut, kept, context if turns.history else 0), 1)
     think = np.log(np.maximum(trace.arrival_s[later] - trace.arrival_s[parent], 1e-3))
-    first = np.flatnonzero(turns.parent < 0)
     return Sessions(
         starts=_starts(trace.arrival_s, trace.arrival_s[first]),
         turns=_turn_counts(turns.parent),

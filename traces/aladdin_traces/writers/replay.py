@@ -5,7 +5,7 @@ own where a generator makes prompts from block ids, so that they have their leng
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,20 +45,25 @@ def _write_mooncake(trace: Trace, path: Path, packed: bool) -> None:
     if blocks.block_size != MOONCAKE_BLOCK:
         mend = f"Mooncake's blocks have {MOONCAKE_BLOCK} tokens; write timed_trace or aiperf, which take others"
         raise InputError("block_size", blocks.block_size, mend)
-    _write_keys(trace, blocks, path, packed)
+    _write_keys(trace, _milliseconds(trace), blocks, path, packed)
 
 
 def _write_timed_trace(trace: Trace, path: Path, packed: bool) -> None:
-    _write_keys(trace, trace.prefix_blocks or own_blocks(trace, TIMED_TRACE_BLOCK), path, packed)
+    blocks = trace.prefix_blocks or own_blocks(trace, TIMED_TRACE_BLOCK)
+    _write_keys(trace, [time / 1000 for time in _milliseconds(trace)], blocks, path, packed)
 
 
 def _write_aiperf(trace: Trace, path: Path, packed: bool) -> None:
-    _write_keys(trace, trace.prefix_blocks, path, packed)
+    _write_keys(trace, _milliseconds(trace), trace.prefix_blocks, path, packed)
 
 
-def _write_keys(trace: Trace, blocks: PrefixBlocks | None, path: Path, packed: bool) -> None:
-    milliseconds = np.rint(trace.arrival_s * 1000).astype(np.int64).tolist()
-    lengths = zip(milliseconds, trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), strict=True)
+def _milliseconds(trace: Trace) -> list[int]:
+    times: list[int] = np.rint(trace.arrival_s * 1000).astype(np.int64).tolist()
+    return times
+
+
+def _write_keys(trace: Trace, times: Sequence[float], blocks: PrefixBlocks | None, path: Path, packed: bool) -> None:
+    lengths = zip(times, trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), strict=True)
     with text_file(path, packed) as text:
         for request, (time, prompt, output) in enumerate(lengths):
             row = {"timestamp": time, "input_length": prompt, "output_length": output}
@@ -90,7 +95,7 @@ def _timed_trace_remark(trace: Trace) -> str:
     size = TIMED_TRACE_BLOCK if trace.prefix_blocks is None else trace.prefix_blocks.block_size
     return (
         "replay: vllm bench serve --dataset-name timed_trace --self-timed --ignore-eos "
-        f"--timed-trace-sec-multiplier 0.001 --timed-trace-chunk-hash-size {size}; read back with --block-size {size}"
+        f"--timed-trace-chunk-hash-size {size}; read back with --format timed_trace --block-size {size}"
     )
 
 
