@@ -1,29 +1,17 @@
 """Laws of whole requests: those whose times, lengths and prefixes cannot be drawn apart from each other."""
 
-from abc import ABC, abstractmethod
-from typing import ClassVar, Self
+from abc import abstractmethod
 
 import numpy as np
 
 from aladdin_traces import checks
 from aladdin_traces.point_processes import check_size
+from aladdin_traces.rate_law import RateLaw
 from aladdin_traces.trace import Trace
 
 
-class RequestLaw(ABC):
+class RequestLaw(RateLaw):
     """A law of requests. Subclasses are frozen dataclasses."""
-
-    kind: ClassVar[str]
-    """Name of the law in a workload's table."""
-
-    @property
-    @abstractmethod
-    def mean_rate_rps(self) -> float:
-        """Long-run mean, requests per second."""
-
-    @abstractmethod
-    def scaled(self, factor: float) -> Self:
-        """Return the same law with ``factor`` > 0 times the requests."""
 
     @abstractmethod
     def _requests(self, rng: np.random.Generator, horizon_s: float) -> Trace:
@@ -38,11 +26,3 @@ class RequestLaw(ABC):
         horizon = checks.number("horizon_s", horizon_s, above=0.0)
         check_size(self.mean_rate_rps * horizon, horizon)
         return self._requests(rng, horizon)
-
-    def with_rate(self, rate_rps: float) -> Self:
-        """Return the same law with this long-run mean.
-
-        Raises:
-            InputError: ``rate_rps`` is not a number > 0.
-        """
-        return self.scaled(checks.number("rate_rps", rate_rps, above=0.0) / self.mean_rate_rps)
