@@ -25,7 +25,9 @@ from aladdin_traces.token_laws import TokenLaw
 from aladdin_traces.trace import Trace
 
 _IdArray = npt.NDArray[np.int64]
+_IndexArray = npt.NDArray[np.signedinteger[Any]]  # int32 where it holds the numbers
 _BoolArray = npt.NDArray[np.bool_]
+_PIECE = 2**18  # turns handled at a time
 _MEAN_LEVELS = (np.arange(20_000) + 0.5) / 20_000
 
 
@@ -111,14 +113,17 @@ class Sessions(RequestLaw):
         at = talk.at
         rounds *= horizon_s
         at -= rounds
+        del rounds  # memory is what a draw of millions costs: most of its time goes to the kernel that hands it out
         np.clip(at, 0.0, np.nextafter(horizon_s, 0.0), out=at)  # rounding may bring a time to the horizon
-        order = np.argsort(at)
+        order = np.argsort(at).astype(np.int32)
+        blocks = self._blocks(rng, talk, opens, order, horizon_s)
+        talk.prompt[:] += np.int32(self.system_tokens)
         return Trace(
             at[order],
-            (talk.prompt + self.system_tokens).astype(np.int32)[order],
+            talk.prompt[order],
             talk.output[order],
             np.zeros(len(at), np.int8),
-            self._blocks(rng, talk, opens, order, horizon_s),
+            blocks,
             session=_labels(session[order]),
         )
 
@@ -128,17 +133,17 @@ class Sessions(RequestLaw):
         alive = len(turns) - np.cumsum(np.bincount(turns, minlength=2))[:-1]  # sessions with more than 0, 1, ... turns
         offsets = np.concatenate(([0], np.cumsum(alive)))
         n = int(offsets[-1])
-        talk = _Talk(offsets, np.empty(n), np.empty(n, np.int64), np.empty(n, np.int32), np.zeros(n, np.int64))
+        talk = _Talk(offsets, np.empty(n), *(np.zeros(n, np.int32) for _ in range(3)))
         most = max(1, self.max_prompt_tokens - self.system_tokens)
-        for here, before in talk.turns():
+        for here, before, of_sessions in talk.turns():
             count = here.stop - here.start
             if before is None:
                 new, talk.output[here] = self.first.sample(rng, count)
-                talk.at[here] = starts[by_turns]
+                talk.at[here] = starts[by_turns[of_sessions]]
                 talk.prompt[here] = np.minimum(new, most)
                 continue
             new, talk.output[here] = self.later.sample(rng, count)
-            kept = self._kept(rng, talk.prompt[before] + talk.output[before])
+            kept = self._kept(rng, np.add(talk.prompt[before], talk.output[before], dtype=np.int64))
             talk.at[here] = talk.at[before] + rng.lognormal(self.think_mu, self.think_sigma, count)
             talk.prompt[here] = np.minimum(kept + new, most)
             talk.kept[here] = np.minimum(kept, most)
@@ -153,37 +158,45 @@ class Sessions(RequestLaw):
         return np.where(is_rewritten, (context * rng.random(len(context))).astype(np.int64), context)
 
     def _blocks(
-        self, rng: np.random.Generator, talk: "_Talk", opens: _BoolArray, order: _IdArray, horizon_s: float
+        self, rng: np.random.Generator, talk: "_Talk", opens: _BoolArray, order: TokenArray, horizon_s: float
     ) -> PrefixBlocks:
         """Number the blocks of all prompts, those of the system prompts first, and list them by arrival."""
-        total = talk.prompt + self.system_tokens
-        counts = -(-total // self.block_size)
+        counts = talk.prompt + np.int32(self.system_tokens - 1)
+        counts //= np.int32(self.block_size)
+        counts += np.int32(1)
         check_size(float(counts.sum(dtype=np.float64)), horizon_s)
         of_system = self.system_tokens // self.block_size
-        shared = np.full(len(total), of_system)
-        for here, before in talk.turns():
+        shared = np.full(len(counts), of_system, np.int32)
+        for here, before, _ in talk.turns():
             if before is not None:
-                known = np.minimum(talk.kept[here] + self.system_tokens, total[before]) // self.block_size
+                known = np.minimum(talk.kept[here], talk.prompt[before])
+                known += np.int32(self.system_tokens)
+                known //= np.int32(self.block_size)
                 shared[here] = np.where(opens[here], of_system, known)
-        # Block j of a request that shares the first s is number (fresh blocks before the request) + j - s.
-        shift = np.cumsum(counts - shared)
-        shift += of_system * self.system_prompts - counts
-        ordered = counts[order]
         offsets = np.zeros(len(order) + 1, np.int64)
-        np.cumsum(ordered, out=offsets[1:])
-        ids = np.arange(int(offsets[-1]))
-        ids += np.repeat(shift[order] - offsets[:-1], ordered)
-        begins = np.empty_like(order)
-        begins[order] = offsets[:-1]
+        np.cumsum(counts[order], out=offsets[1:])
+        numbered = of_system * self.system_prompts
+        narrow = np.dtype(np.int32 if offsets[-1] + numbered < 2**31 else np.int64)
+        # Block j of a request that shares the first s is number (fresh blocks before the request) + j - s.
+        shift: _IndexArray = np.cumsum(counts - shared, dtype=narrow)
+        shift -= counts
+        shift += numbered
+        ids = np.empty(int(offsets[-1]), np.int64)
+        begins: _IndexArray = np.empty(len(order), narrow)
+        for start in range(0, len(order), _PIECE):
+            here, piece = slice(start, start + _PIECE), order[start : start + _PIECE]
+            begins[piece] = offsets[:-1][here]
+            ids[offsets[start] : offsets[start + len(piece)]] = _ranges(shift[piece], counts[piece])
+        del shift, counts
         self._number_system(rng, ids, begins, talk, opens)
-        for here, before in talk.turns():
+        for here, before, _ in talk.turns():
             if before is not None:
-                copied = np.where(opens[here], 0, shared[here])
+                copied = np.where(opens[here], np.int32(0), shared[here])
                 ids[_ranges(begins[here], copied)] = ids[_ranges(begins[before], copied)]
         return PrefixBlocks(offsets, ids, self.block_size)
 
     def _number_system(
-        self, rng: np.random.Generator, ids: _IdArray, begins: _IdArray, talk: "_Talk", opens: _BoolArray
+        self, rng: np.random.Generator, ids: _IdArray, begins: _IndexArray, talk: "_Talk", opens: _BoolArray
     ) -> None:
         """Write the blocks of the system prompt of every request that opens a session."""
         of_system = self.system_tokens // self.block_size
@@ -191,7 +204,7 @@ class Sessions(RequestLaw):
             return
         shares = 1.0 / np.arange(1, self.system_prompts + 1)
         prompt = rng.choice(self.system_prompts, size=int(talk.offsets[1]), p=shares / shares.sum())
-        of_request = np.concatenate([prompt[: here.stop - here.start] for here, _ in talk.turns()])[opens]
+        of_request = np.concatenate([prompt[of_sessions] for _, _, of_sessions in talk.turns()])[opens]
         ids[begins[opens][:, None] + np.arange(of_system)] = of_request[:, None] * of_system + np.arange(of_system)
 
 
@@ -209,33 +222,39 @@ class _Talk:
 
     offsets: _IdArray
     at: FloatArray
-    prompt: _IdArray
+    prompt: TokenArray
     output: TokenArray
-    kept: _IdArray
+    kept: TokenArray
 
-    def turns(self) -> Iterator[tuple[slice, slice | None]]:
-        """Yield where the turns of each number are, and where the turns before them; None for the first ones."""
+    def turns(self) -> Iterator[tuple[slice, slice | None, slice]]:
+        """Yield, in pieces: where turns of one number are, where those before them (None for first ones), whose.
+
+        In pieces because what is computed of small ones stays in memory that the process already has.
+        """
         for k, (begin, end) in enumerate(pairwise(self.offsets.tolist())):
-            start = int(self.offsets[k - 1])
-            yield slice(begin, end), slice(start, start + end - begin) if k else None
+            for start in range(begin, max(end, begin + 1), _PIECE):
+                here = slice(start, min(end, start + _PIECE))
+                first, last = here.start - begin, here.stop - begin
+                earlier = int(self.offsets[k - 1])
+                yield here, slice(earlier + first, earlier + last) if k else None, slice(first, last)
 
     def opened_by(self, rounds: FloatArray) -> tuple[_BoolArray, npt.NDArray[np.int32]]:
         """Return which turns open a session, and the session of each; one moved back by a horizon opens its own."""
         opens = np.ones(len(rounds), bool)
-        for here, before in self.turns():
+        for here, before, _ in self.turns():
             if before is not None:
                 opens[here] = rounds[here] != rounds[before]
         session = np.cumsum(opens, dtype=np.int32)
         session -= 1
-        for here, before in self.turns():
+        for here, before, _ in self.turns():
             if before is not None:
                 session[here] = np.where(opens[here], session[here], session[before])
         return opens, session
 
 
-def _ranges(starts: _IdArray, counts: _IdArray) -> _IdArray:
+def _ranges(starts: _IndexArray, counts: TokenArray) -> _IdArray:
     """Return ``starts[i], starts[i] + 1, ...``, so many as ``counts[i]`` says, for every i."""
-    ends = np.cumsum(counts)
+    ends = np.cumsum(counts, dtype=np.int64)
     return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - ends + counts, counts)
 
 
