@@ -1,0 +1,187 @@
+"""Start the recorder under the interpreter that has vLLM, and make a measurement of what it wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from aladdin_calibration.measurement import RAW_COLUMNS, Measurement, WorkerFacts
+from aladdin_traces.errors import InputError
+
+Progress = Callable[[int, int, str], None]
+CLOCKS = {"wall": "the engine's step on the wall clock", "cpu": "CPU time of the engine's step"}
+_RECORDER = ("__init__.py", "engine/__init__.py", "engine/plan.py", "engine/recorder.py")
+_TOLD_OF_AN_ERROR = 3  # last lines of the engine's own words
+
+
+@dataclass(frozen=True)
+class EngineRun:
+    """How to measure an engine from inside.
+
+    Attributes:
+        model: Folder with ``config.json``, or a model's name.
+        python: Interpreter that has vLLM.
+        name: What to call the model; by default as ``model``.
+        load_format: vLLM's: ``auto`` loads weights, ``dummy`` needs none and times the same.
+        engine_args: More of vLLM's engine arguments.
+        budget_s: Seconds of measuring, after the engine has started.
+        passes: How often every configuration is measured at most, each time in a new order.
+        decode_steps: Decode steps at every batch size.
+        seed: Of the order.
+    """
+
+    model: str
+    python: str = sys.executable
+    name: str | None = None
+    load_format: str = "auto"
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
+    budget_s: float = 480.0
+    passes: int = 3
+    decode_steps: int = 8
+    seed: int = 0
+
+    def command(self, recording: Path) -> list[str]:
+        """The recorder's command line."""
+        return [
+            *(self.python, "-m", "aladdin_calibration.engine.recorder"),
+            *("--model", self.model, "--name", self.name or self.model, "--out", str(recording.resolve())),
+            *("--load-format", self.load_format, "--engine-args", json.dumps(dict(self.engine_args))),
+            *("--budget-s", str(self.budget_s), "--passes", str(self.passes)),
+            *("--decode-steps", str(self.decode_steps), "--seed", str(self.seed)),
+        ]
+
+
+def record(run: EngineRun, recording: Path, progress: Progress | None = None) -> None:
+    """Run the recorder; what it wrote stays, whatever happens.
+
+    Args:
+        run: What to measure.
+        recording: File of JSON lines; an existing one is continued.
+        progress: Called with (configurations done, configurations in all, what is being measured).
+
+    Raises:
+        InputError: The interpreter is missing or has no vLLM, or the engine does not start or fails; with its words.
+    """
+    if shutil.which(run.python) is None:
+        raise InputError("python", run.python, "give the interpreter of an environment that has vLLM")
+    with recorder_alone() as folder, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as words:
+        environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(
+            run.command(recording), stdout=subprocess.PIPE, stderr=words, text=True, env=environment
+        )
+        try:
+            _follow(process, progress)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+        if process.wait() != 0:
+            words.seek(0)
+            raise InputError("engine", run.model, f"it failed: {_last_words(words.read())}")
+
+
+@contextmanager
+def recorder_alone() -> Iterator[Path]:
+    """A folder for PYTHONPATH with the recorder and nothing else of ours, whose versions might not suit the engine."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "aladdin_calibration"
+        for name in _RECORDER:
+            target = package / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(resources.files("aladdin_calibration").joinpath(name).read_bytes())
+        yield Path(folder)
+
+
+def _follow(process: subprocess.Popen[str], progress: Progress | None) -> None:
+    assert process.stdout is not None
+    done, of = 0, 1
+    for line in process.stdout:
+        try:
+            report = json.loads(line)
+        except ValueError:
+            continue  # the engine talks on the same stream
+        if not isinstance(report, dict) or progress is None:
+            continue
+        done, of = report.get("done", done), report.get("of", of)
+        if "starting" in report:
+            progress(done, of, f"starting {report['starting']}")
+        elif "skipped" in report:
+            progress(done, of, f"{report['skipped']} left out: {report['why']}")
+        elif "now" in report:
+            progress(done, of, report["now"])
+
+
+def _last_words(words: str) -> str:
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    told = [line for line in lines if "Error" in line or "error" in line] or lines
+    return " | ".join(told[-_TOLD_OF_AN_ERROR:]) or "without a word"
+
+
+def read_recording(recording: str | Path, clock: str = "auto") -> Measurement:
+    """Make a measurement of a recording.
+
+    Args:
+        recording: File that the recorder wrote; only complete configurations count.
+        clock: ``wall``, ``cpu``, or ``auto``: CPU time of an engine on one CPU thread, which other processes on the
+            machine do not stretch; the wall clock of any other.
+
+    Raises:
+        InputError: No such file, not a recording, or not one complete configuration in it.
+    """
+    rows = list(_complete(Path(recording)))
+    if not rows or "facts" not in rows[0]:
+        raise InputError("recording", str(recording), "give a file that the engine's recorder wrote")
+    facts, steps = rows[0]["facts"], pd.DataFrame(rows[1:])
+    if steps.empty:
+        raise InputError("recording", str(recording), "no configuration is complete; measure for longer")
+    if clock == "auto":
+        clock = "cpu" if facts["gpu"].startswith("CPU") and facts["gpu"].endswith(" 1 threads") else "wall"
+    if clock not in CLOCKS:
+        raise InputError("clock", clock, f"give auto or one of {', '.join(CLOCKS)}")
+    day = datetime.fromtimestamp(rows[0]["began"], UTC).date().isoformat()
+    steps = steps[(steps["prefill_tokens"] > 0) | (steps["batch"] > 0)].reset_index(drop=True)
+    steps["kind"] = "decode"
+    steps.loc[steps["prefill_tokens"] > 0, "kind"] = "prefill"
+    steps.loc[(steps["prefill_tokens"] > 0) & (steps["batch"] > 0), "kind"] = "mixed"
+    steps["seconds"] = steps[f"{clock}_s"]
+    steps["sum_squares"] = steps["sum_squares"].astype(float)
+    return Measurement(
+        steps[list(RAW_COLUMNS)],
+        WorkerFacts.from_dict({**facts, "clock": CLOCKS[clock], "date": day}).with_gap(
+            "request overhead outside the engine: measure a running server for it"
+        ),
+    )
+
+
+def _complete(path: Path) -> Iterator[dict[str, Any]]:
+    """The facts, then the steps of complete configurations."""
+    waiting: list[dict[str, Any]] = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("recording", str(path), f"give a readable file ({error})") from error
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            return  # cut off in the middle of a line
+        if "facts" in row:
+            yield row
+        elif "done" in row:
+            yield from waiting
+            waiting = []
+        else:
+            waiting.append(row)

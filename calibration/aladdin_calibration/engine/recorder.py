@@ -1,0 +1,322 @@
+"""Run a sweep inside a vLLM engine and write one JSON line per engine step.
+
+``python -m aladdin_calibration.engine.recorder --out FILE --model FOLDER ...`` under the interpreter that has vLLM;
+nothing but vLLM and the standard library is needed there. The first line holds the facts of the engine, every other
+line a step or the mark that a configuration is complete. Lines are on disk before the next configuration begins, and
+the same command goes on where an earlier one stopped. On standard output it reports its progress as JSON lines.
+
+The batch of a step is read from the scheduler's own output. Its time is that of ``engine.step()``, which returns when
+the sampled tokens are known: without async scheduling every step is timed by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from aladdin_calibration.engine.plan import Configuration, Hold, Limits, Prompts, configurations
+
+FORMAT = 1
+SHARE_OF_BUDGET = 0.1  # one configuration may take so much of the time there is
+SKIPPED = "too slow for the time budget"
+
+
+def tell(**report: object) -> None:
+    """Report progress to whoever started us."""
+    print(json.dumps(report), flush=True)
+
+
+class Engine:
+    """A vLLM engine whose every step is timed and described."""
+
+    def __init__(self, model: str, options: dict[str, Any]) -> None:
+        """Start it; ``options`` are vLLM's engine arguments."""
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # the engine must live in this process
+        import vllm
+        from vllm import EngineArgs, LLMEngine, SamplingParams
+
+        self.version = vllm.__version__
+        self._sampling = SamplingParams
+        self.engine = LLMEngine.from_engine_args(EngineArgs(model=model, **options))
+        self.core = self.engine.engine_core.engine_core
+        self._rng = random.Random(0)
+        self._asked = 0
+        self._scheduled: Any = None
+        self._prompts: dict[str, int] = {}  # prompt tokens by the engine's own names of the requests
+        self._watch(self.core.scheduler)
+
+    def _watch(self, scheduler: Any) -> None:
+        schedule = scheduler.schedule
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            self._scheduled = schedule(*args, **kwargs)
+            return self._scheduled
+
+        scheduler.schedule = watched
+
+    def ask(self, tokens: int, output_tokens: int) -> str:
+        """Add a request with a random prompt, so that no cache can know it; return its id."""
+        self._asked += 1
+        vocabulary = self.engine.model_config.get_vocab_size()
+        prompt = {"prompt_token_ids": [self._rng.randrange(3, vocabulary) for _ in range(tokens)]}
+        params = self._sampling(max_tokens=output_tokens, ignore_eos=True, temperature=0.0, detokenize=False)
+        self.engine.add_request(f"r{self._asked}", prompt, params)
+        return f"r{self._asked}"
+
+    def drop(self, requests: list[str]) -> None:
+        """End these requests."""
+        self.engine.abort_request(requests)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any request is unfinished."""
+        return bool(self.engine.has_unfinished_requests())
+
+    def step(self) -> dict[str, float]:
+        """Take one engine step; return what it did and how long it took."""
+        self._scheduled = None
+        cpu, wall = time.process_time(), time.perf_counter()
+        self.engine.step()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        return {**self._batch(), "wall_s": wall, "cpu_s": cpu}
+
+    def _batch(self) -> dict[str, float]:
+        """What the last step did, from the scheduler's output."""
+        prefill_tokens = sum_squares = batch = context_tokens = 0
+        if self._scheduled is not None:
+            new, cached = self._scheduled.scheduled_new_reqs, self._scheduled.scheduled_cached_reqs
+            self._prompts.update({request.req_id: len(request.prompt_token_ids) for request in new})
+            known = {request.req_id: request.num_computed_tokens for request in new}
+            known.update(zip(cached.req_ids, cached.num_computed_tokens, strict=True))
+            for request, tokens in self._scheduled.num_scheduled_tokens.items():
+                if known[request] < self._prompts[request]:
+                    prefill_tokens += tokens
+                    sum_squares += tokens * (2 * known[request] + tokens)
+                else:
+                    batch += 1
+                    context_tokens += known[request] + 1
+        return {
+            "prefill_tokens": prefill_tokens,
+            "sum_squares": sum_squares,
+            "batch": batch,
+            "context_tokens": context_tokens,
+        }
+
+    def limits(self, decode_steps: int) -> Limits:
+        """What the engine allows, as it says itself."""
+        config = self.core.vllm_config
+        cache = config.cache_config
+        return Limits(
+            max_model_len=config.model_config.max_model_len,
+            max_num_seqs=config.scheduler_config.max_num_seqs,
+            max_num_batched_tokens=config.scheduler_config.max_num_batched_tokens,
+            kv_capacity_tokens=cache.num_gpu_blocks * cache.block_size,
+            decode_steps=decode_steps,
+        )
+
+    def facts(self, model: str) -> dict[str, Any]:
+        """The facts that a measurement keeps (:class:`aladdin_calibration.measurement.WorkerFacts`)."""
+        config, limits = self.core.vllm_config, self.limits(0)
+        return {
+            "model": model,
+            "gpu": _device_name(),
+            "engine": "vllm",
+            "engine_version": self.version,
+            "tensor_parallel": config.parallel_config.tensor_parallel_size,
+            "kv_capacity_tokens": limits.kv_capacity_tokens,
+            "block_size": config.cache_config.block_size,
+            "max_num_seqs": limits.max_num_seqs,
+            "max_num_batched_tokens": limits.max_num_batched_tokens,
+            "max_model_len": limits.max_model_len,
+            "prefix_cache": bool(config.cache_config.enable_prefix_caching),
+            "kv_bytes_per_token": self._kv_bytes_per_token(),
+        }
+
+    def _kv_bytes_per_token(self) -> float | None:
+        groups = self.core.scheduler.kv_cache_config.kv_cache_groups
+        pages = [len(group.layer_names) * group.kv_cache_spec.page_size_bytes for group in groups]
+        sizes = {group.kv_cache_spec.block_size for group in groups}
+        return sum(pages) / sizes.pop() if len(sizes) == 1 else None
+
+
+def _device_name() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    return f"CPU {names[0] if names else 'unknown'}, {torch.get_num_threads()} threads"
+
+
+class Recording:
+    """The file of an earlier or a new run, to which complete configurations are added."""
+
+    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
+        """Open it; a file with other facts is refused."""
+        self.done: set[tuple[str, int]] = set()
+        self._began = time.time()
+        if path.exists():
+            self._continue(path, facts)
+        self._file: TextIO = path.open("a", encoding="utf-8")
+        if path.stat().st_size == 0:
+            self._write([{"format": FORMAT, "began": self._began, "facts": facts}])
+
+    def _continue(self, path: Path, facts: dict[str, Any]) -> None:
+        """Take over what is complete and cut off the rest: a line or a configuration that an end left half done."""
+        whole, length = 0, 0
+        with path.open("rb") as file:
+            for line in file:
+                length += len(line)
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    break
+                if "facts" in row and row["facts"] != facts:
+                    raise SystemExit(f"{path} is of another engine ({row['facts']}): give another name")
+                self._began = row.get("began", self._began)
+                if "done" in row:
+                    self.done.add((row["done"], row["repeat"]))
+                if "done" in row or "facts" in row:
+                    whole = length
+        os.truncate(path, whole)
+
+    def add(self, name: str, repeat: int, steps: list[dict[str, Any]]) -> None:
+        """Put a complete configuration on disk."""
+        self._write([*steps, {"done": name, "repeat": repeat}])
+        self.done.add((name, repeat))
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        self._file.write("".join(json.dumps(row) + "\n" for row in rows))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the first run on this file began."""
+        return time.time() - self._began
+
+
+def run(engine: Engine, configuration: Configuration, limits: Limits) -> Iterator[tuple[str, dict[str, float]]]:
+    """Run one configuration; yield the name and the figures of every step."""
+    if isinstance(configuration, Prompts):
+        for _ in range(configuration.count):
+            engine.ask(configuration.tokens, 1)
+        while engine.is_busy:
+            yield configuration.name, engine.step()
+        return
+    yield from _hold(engine, configuration, limits)
+
+
+def _hold(engine: Engine, hold: Hold, limits: Limits) -> Iterator[tuple[str, dict[str, float]]]:
+    held = [engine.ask(hold.context, limits.max_model_len - hold.context) for _ in range(hold.levels[0].batch)]
+    while True:
+        step = engine.step()  # the prompts first: the steps that fill the contexts are worth keeping as well
+        if step["prefill_tokens"] == 0:
+            break
+        yield f"{hold.name}-fill", step
+    for level in hold.levels:
+        engine.drop(held[level.batch :])
+        held = held[: level.batch]
+        engine.step()  # lets the dropped ones go; its time would count that
+        for _ in range(limits.decode_steps):
+            yield hold.level_name(level), engine.step()
+        for chunk in level.chunks:
+            engine.ask(chunk, 1)
+            yield hold.level_name(level, chunk), engine.step()
+    engine.drop(held)
+    while engine.is_busy:
+        engine.step()
+
+
+class Pace:
+    """How long prompts and steps take here, to tell what would not fit into the time there is."""
+
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        """Warm the engine up; kernels are chosen and compiled at the first use of a shape."""
+        self.prefill_s_per_token = 0.0
+        for tokens in (16, 256, min(1024, limits.longest_prompt_tokens)):
+            steps = [step for _, step in run(engine, Prompts(1, tokens), limits)]
+            self.prefill_s_per_token = sum(step["wall_s"] for step in steps) / tokens
+
+    def fitting(self, configuration: Configuration, seconds: float) -> Configuration | None:
+        """The configuration, or what of it takes no more than so many seconds of prompts; None if nothing does."""
+        if isinstance(configuration, Hold):
+            return configuration.within(seconds / self.prefill_s_per_token)
+        return configuration if self.seconds(configuration) <= seconds else None
+
+    def seconds(self, configuration: Configuration) -> float:
+        """A guess, for a configuration's prompts alone."""
+        return configuration.work_tokens * self.prefill_s_per_token
+
+
+def sweep(engine: Engine, recording: Recording, arguments: argparse.Namespace) -> None:
+    """Run every configuration, pass after pass, until the passes or the time end."""
+    limits = engine.limits(arguments.decode_steps)
+    pace, ends = Pace(engine, limits), time.perf_counter() + arguments.budget_s
+    for repeat in range(arguments.passes):
+        wanted = configurations(limits, random.Random(f"{arguments.seed} {repeat}"))
+        for number, whole in enumerate(wanted):
+            if (whole.name, repeat) in recording.done:
+                continue
+            configuration = pace.fitting(whole, SHARE_OF_BUDGET * arguments.budget_s)
+            if configuration is None:
+                tell(skipped=whole.name, why=SKIPPED)
+                continue
+            if time.perf_counter() + pace.seconds(configuration) > ends:
+                tell(ended="the time budget")
+                return
+            tell(done=repeat * len(wanted) + number, of=arguments.passes * len(wanted), now=configuration.name)
+            at_s = recording.age_s
+            steps = [
+                {"config": name, "repeat": repeat, "at_s": round(at_s, 3), **step}
+                for name, step in run(engine, configuration, limits)
+            ]
+            recording.add(configuration.name, repeat, steps)
+    tell(ended="all passes")
+
+
+def options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Engine arguments: steps that can be timed, no cache that would shorten a prompt, then what the user wants."""
+    fixed = {
+        "async_scheduling": False,
+        "enable_prefix_caching": False,
+        "distributed_executor_backend": "uni",
+        "skip_tokenizer_init": True,
+        "disable_log_stats": True,
+        "load_format": arguments.load_format,
+    }
+    return {**fixed, **json.loads(arguments.engine_args)}
+
+
+def main() -> None:
+    """Measure until the time is up."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, help="folder with config.json, or a model's name")
+    parser.add_argument("--name", help="what to call the model; by default as above")
+    parser.add_argument("--out", type=Path, required=True, help="file of JSON lines; an existing one is continued")
+    parser.add_argument("--load-format", default="auto", help="'dummy' needs no weights, and times the same")
+    parser.add_argument("--engine-args", default="{}", help="engine arguments of vLLM, as a JSON object")
+    parser.add_argument("--budget-s", type=float, default=480.0, help="seconds of measuring, after the start")
+    parser.add_argument("--passes", type=int, default=3, help="how often every configuration is measured at most")
+    parser.add_argument("--decode-steps", type=int, default=8, help="decode steps at every batch size")
+    parser.add_argument("--seed", type=int, default=0, help="of the order")
+    arguments = parser.parse_args()
+    tell(starting=arguments.model)
+    engine = Engine(arguments.model, options(arguments))
+    recording = Recording(arguments.out, engine.facts(arguments.name or arguments.model))
+    sweep(engine, recording, arguments)
+    # The engine's own shutdown waits for threads that some versions never end; all is on disk.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
