@@ -1,0 +1,1 @@
+"""Policies in front of live workers."""
