@@ -73,6 +73,8 @@ app.command()(bench)
 app.add_typer(scenarios, name="scenarios")
 app.add_typer(trace, name="trace")
 app.command()(policies)
+for entry in sorted(metadata.entry_points(group="aladdin.commands")):
+    app.command(name=entry.name)(entry.load())  # these modules are light: what they need is imported when they run
 
 
 def _print_version(asked: bool) -> None:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aladdin_env.scenario import SLO
 from aladdin_traces.errors import InputError
 
 PERCENTILES = (50, 90, 99)
+Times = NDArray[np.float64]
 CLOCKS = ("client", "server")
 
 
@@ -39,7 +41,12 @@ class Agreement:
         errors = {_error_name(name): float(value) for name, value in self.table["error"].items()}
         real = {f"real_{name}": float(value) for name, value in self.table["real"].items()}
         simulated = {f"simulated_{name}": float(value) for name, value in self.table["simulated"].items()}
-        told = {"clock": self.clock, "requests": self.requests, "failed": self.failed, "late_p99_s": self.late_p99_s}
+        told: dict[str, float | str] = {
+            "clock": self.clock,
+            "requests": self.requests,
+            "failed": self.failed,
+            "late_p99_s": self.late_p99_s,
+        }
         return {**errors, **told, **real, **simulated}
 
 
@@ -74,24 +81,25 @@ def compare(
     for name in ("ttft", "atgt", "e2e"):
         both = np.isfinite(measured[name]) & np.isfinite(predicted[name])
         for p in PERCENTILES:
-            pair = (float(np.percentile(times[name][both], p)) if both.any() else np.nan for times in (measured, predicted))
-            rows[f"{name}_p{p}_s"] = (next(pair), next(pair))
+            rows[f"{name}_p{p}_s"] = (_percentile(measured[name][both], p), _percentile(predicted[name][both], p))
         rows[f"{name}_mean_s"] = (_mean(measured[name][both]), _mean(predicted[name][both]))
     rows["attainment"] = (_attainment(measured, targets), _attainment(predicted, targets))
     rows["throughput_rps"] = (_rate(real, "finish_s"), _rate(simulated, "finish_s"))
     if preemptions is not None:
         rows["preemptions"] = (float(preemptions), float(simulated["preemptions"].sum()))
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["real", "simulated"])
-    table["error"] = [
-        (b - a) * 100 if name == "attainment" else _relative(a, b) for name, (a, b) in rows.items()
-    ]
+    table["error"] = [(b - a) * 100 if name == "attainment" else _relative(a, b) for name, (a, b) in rows.items()]
     late_s = (real["sent_s"] - real["arrival_s"]).dropna()
     return Agreement(
-        table, clock, len(real), int((real["error"] != "").sum()), float(np.percentile(late_s, 99)) if len(late_s) else 0.0
+        table,
+        clock,
+        len(real),
+        int((real["error"] != "").sum()),
+        float(np.percentile(late_s, 99)) if len(late_s) else 0.0,
     )
 
 
-def _real_times(real: pd.DataFrame, clock: str) -> dict[str, np.ndarray]:
+def _real_times(real: pd.DataFrame, clock: str) -> dict[str, Times]:
     """TTFT, ATGT and end-to-end seconds of every request; NaN where it failed."""
     served = (real["error"] == "").to_numpy()
     output = real["output_tokens"].to_numpy(dtype=float)
@@ -99,7 +107,9 @@ def _real_times(real: pd.DataFrame, clock: str) -> dict[str, np.ndarray]:
         ttft = (real["server_queue_s"] + real["server_first_token_s"]).to_numpy(dtype=float)
         atgt = real["server_atgt_s"].to_numpy(dtype=float)
         if np.isnan(ttft[served]).any():
-            raise InputError("clock", clock, "the server gives no times of its own; start it with --enable-per-request-metrics")
+            raise InputError(
+                "clock", clock, "the server gives no times of its own; start it with --enable-per-request-metrics"
+            )
         e2e = ttft + np.where(output > 1, atgt * (output - 1), 0.0)
     elif clock == "client":
         ttft = (real["first_token_s"] - real["arrival_s"]).to_numpy(dtype=float)
@@ -111,7 +121,7 @@ def _real_times(real: pd.DataFrame, clock: str) -> dict[str, np.ndarray]:
     return {name: np.where(served, times, np.nan) for name, times in (("ttft", ttft), ("atgt", atgt), ("e2e", e2e))}
 
 
-def _simulated_times(simulated: pd.DataFrame) -> dict[str, np.ndarray]:
+def _simulated_times(simulated: pd.DataFrame) -> dict[str, Times]:
     generated = simulated["generated_tokens"].to_numpy(dtype=float)
     ttft = (simulated["first_token_s"] - simulated["arrival_s"]).to_numpy(dtype=float)
     e2e = (simulated["finish_s"] - simulated["arrival_s"]).to_numpy(dtype=float)
@@ -119,7 +129,7 @@ def _simulated_times(simulated: pd.DataFrame) -> dict[str, np.ndarray]:
     return {"ttft": ttft, "atgt": atgt, "e2e": e2e}
 
 
-def _attainment(times: dict[str, np.ndarray], targets: np.ndarray) -> float:
+def _attainment(times: dict[str, Times], targets: Times) -> float:
     """Share of all requests that were served with both objectives met; without a second token only the first counts."""
     paced = np.isnan(times["atgt"]) | (times["atgt"] <= targets[:, 1])
     return float(np.mean((times["ttft"] <= targets[:, 0]) & paced))
@@ -130,7 +140,11 @@ def _rate(rows: pd.DataFrame, column: str) -> float:
     return len(ended) / float(ended.max()) if len(ended) else np.nan
 
 
-def _mean(values: np.ndarray) -> float:
+def _percentile(values: Times, p: int) -> float:
+    return float(np.percentile(values, p)) if len(values) else np.nan
+
+
+def _mean(values: Times) -> float:
     return float(values.mean()) if len(values) else np.nan
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from aladdin_calibration.server.client import Client, Prompt
-from aladdin_calibration.server.stream import Completion
+from aladdin_calibration.server.stream import Completion, ServerTimes
 from aladdin_env.bridge.live_cluster import LiveCluster
 from aladdin_env.policy import HOLD, REJECT, Combined
 from aladdin_env.scenario import Scenario
@@ -22,6 +22,7 @@ from aladdin_traces.errors import InputError
 Progress = Callable[[int, int, str], None]
 _LEAD_S = 0.5  # time to get ready before the first arrival
 _FIRST_TOKEN_ID, _TOKEN_IDS = 3, 1000  # ids that any vocabulary has; the first few are often special
+_SILENT = ServerTimes(None, None, None, None)
 _WORD = "word "  # about one token in any tokeniser
 
 
@@ -110,15 +111,15 @@ class Replay:
         return slot
 
     def _note(self, r: int, slot: int, record: Completion) -> None:
-        trace, server = self.draws.trace, record.server
+        trace, server = self.draws.trace, record.server or _SILENT
         self._rows[r] = {
             "arrival_s": float(trace.arrival_s[r]),
             "sent_s": record.sent_s - self._start,
             "first_token_s": record.first_token_s - self._start,
             "finish_s": record.last_token_s - self._start,
-            "server_queue_s": _or_nan(server and server.queue_s),
-            "server_first_token_s": _or_nan(server and server.first_token_s),
-            "server_atgt_s": _or_nan(server and server.token_s),
+            "server_queue_s": _or_nan(server.queue_s),
+            "server_first_token_s": _or_nan(server.first_token_s),
+            "server_atgt_s": _or_nan(server.token_s),
             "worker": slot,
             "prompt_tokens": int(trace.prompt_tokens[r]),
             "output_tokens": record.output_tokens,

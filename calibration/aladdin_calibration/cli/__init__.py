@@ -1,0 +1,1 @@
+"""The commands ``aladdin calibrate`` and ``aladdin validate``, found by ``aladdin`` through its entry points."""

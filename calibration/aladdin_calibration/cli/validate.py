@@ -1,0 +1,164 @@
+"""``aladdin validate``."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+from rich.table import Column, Table
+
+from aladdin_env import presets
+from aladdin_env.cli import options as opt
+from aladdin_env.cli.output import (
+    check_writable,
+    print_json,
+    progress_bar,
+    say_if_compiling,
+    stderr,
+    stdout,
+    write_table,
+)
+from aladdin_env.scenario import Fleet, Scenario, WorkerType
+from aladdin_traces import Workload
+
+if TYPE_CHECKING:
+    from aladdin_calibration.server.client import Client
+    from aladdin_calibration.validation.agreement import Agreement
+    from aladdin_env.simulator.setup import Draws
+
+_TABLES = (".csv", ".parquet")
+
+
+def validate(
+    url: Annotated[list[str], typer.Option("--url", help="Address of a real server; once for each worker.")],
+    profile: Annotated[str, typer.Option(help="Latency profile of these servers: a JSON file or a name.")],
+    trace: opt.TraceOption = None,
+    scenario: Annotated[
+        str, typer.Option(help="Where requests come from without --trace.", autocompletion=opt.complete_scenarios)
+    ] = opt.DEFAULT_SCENARIO,
+    rate: opt.RateOption = None,
+    horizon: opt.HorizonOption = 60.0,
+    policy: Annotated[str, typer.Option(help="Chooses the worker.", autocompletion=opt.complete_policies)] = "aladdin",
+    ttft: opt.TtftOption = None,
+    atgt: opt.AtgtOption = None,
+    clock: Annotated[str, typer.Option(help="client, or the server's own where it gives one: server.")] = "client",
+    max_prompt: Annotated[int, typer.Option(help="Longer prompts are cut to so many tokens.")] = 1024,
+    max_output: Annotated[int, typer.Option(help="Longer answers are cut to so many tokens.")] = 256,
+    max_num_seqs: Annotated[int | None, typer.Option(help="The servers' limit, if not vLLM's default.")] = None,
+    max_num_batched_tokens: Annotated[int | None, typer.Option(help="The servers' token budget of a step.")] = None,
+    kv_capacity_tokens: Annotated[int | None, typer.Option(help="The servers' KV room, if not the profile's.")] = None,
+    block_size: Annotated[int, typer.Option(help="The servers' tokens per KV block.")] = 16,
+    api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the API key.")] = None,
+    seed: opt.SeedOption = 0,
+    out: Annotated[Path | None, typer.Option(help="A row per request, real and simulated: .csv or .parquet.")] = None,
+    json: opt.JsonOption = False,
+) -> None:
+    """Replay a trace on real servers, simulate the same, and print how far apart they are."""
+    check_writable("--out", out, _TABLES)
+    n = len(url)
+    plain = WorkerType("server", profile, n, n, n, block_size=block_size, prefix_cache=False)
+    limits = {
+        "max_num_seqs": max_num_seqs,
+        "max_num_batched_tokens": max_num_batched_tokens,
+        "kv_capacity_tokens": kv_capacity_tokens,
+    }
+    kind = replace(plain, **{name: value for name, value in limits.items() if value is not None})
+    base = presets.load_scenario(scenario)
+    changes = opt.Changes(trace=trace, rate=rate, horizon=horizon, ttft=ttft, atgt=atgt)
+    asked = changes.apply(replace(base, slo=replace(base.slo, classes=())))
+    asked = replace(asked, name=f"{len(url)} servers", fleet=Fleet((kind,)))
+    say_if_compiling()
+    run = _Run(asked, tuple(url), policy, seed, api_key_env, max_prompt, max_output)
+    agreement, rows = run.both(clock)
+    if out is not None:
+        write_table(rows, out)
+        stderr().print(f"wrote {out}")
+    _present(agreement, policy, json)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One trace on real servers, and in the simulator."""
+
+    scenario: Scenario
+    urls: tuple[str, ...]
+    policy: str
+    seed: int
+    api_key_env: str | None
+    max_prompt: int
+    max_output: int
+
+    def both(self, clock: str) -> tuple[Agreement, pd.DataFrame]:
+        """The comparison, and its requests side by side."""
+        from aladdin_calibration.validation.agreement import compare
+        from aladdin_calibration.validation.replay import check_served
+        from aladdin_env.simulator.run import Simulator
+
+        draws = self._draws()
+        scenario = replace(self.scenario, workload=Workload.from_trace(draws.trace), horizon_s=None)
+        real, preemptions = asyncio.run(self._replay(scenario, draws))
+        check_served(real)
+        simulated = Simulator(scenario, draws=draws).run(self.policy).requests
+        agreement = compare(real, simulated, scenario.slo, clock, preemptions)
+        return agreement, real.join(simulated.add_prefix("simulated_"))
+
+    def _draws(self) -> Draws:
+        from aladdin_env.simulator.setup import draw
+
+        drawn = draw(self.scenario, np.random.default_rng(self.seed))
+        return replace(drawn, trace=drawn.trace.clip(self.max_prompt, self.max_output))
+
+    async def _replay(self, scenario: Scenario, draws: Draws) -> tuple[pd.DataFrame, int | None]:
+        from aladdin_calibration.server.client import Client
+        from aladdin_calibration.validation.replay import Replay
+        from aladdin_env.policy import make_policy
+
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(Client(url, api_key_env=self.api_key_env)) for url in self.urls]
+            for client in clients:
+                await client.models()
+            before = [await _preemptions(client) for client in clients]
+            with progress_bar("replaying", len(draws.trace)) as told:
+                replay = Replay(
+                    clients,
+                    scenario,
+                    draws,
+                    make_policy(self.policy, scenario),
+                    self.seed,
+                    lambda done, of, said: told(done),
+                )
+                rows = await replay.run()
+            after = [await _preemptions(client) for client in clients]
+        counted = [b - a for a, b in zip(before, after, strict=True) if a is not None and b is not None]
+        return rows, sum(counted) if len(counted) == len(clients) else None
+
+
+async def _preemptions(client: Client) -> int | None:
+    """What the server has counted so far; None where it does not say."""
+    status, text = await client.get("/metrics")
+    found = [line for line in text.splitlines() if line.startswith("vllm:num_preemptions_total")]
+    return sum(int(float(line.rsplit(" ", 1)[1])) for line in found) if status == 200 and found else None
+
+
+def _present(agreement: Agreement, policy: str, json: bool) -> None:
+    if json:
+        print_json({"policy": policy, **agreement.summary()})
+        return
+    title = f"{agreement.requests} requests under {policy}, real ones by the {agreement.clock}'s clock"
+    table = Table("measure", *(Column(name, justify="right") for name in ("real", "simulated", "error")), title=title)
+    for name, (real, simulated, error) in agreement.table.iterrows():
+        told = f"{error:+.1f} points" if name == "attainment" else f"{error:+.1%}"
+        table.add_row(str(name), f"{real:.4g}", f"{simulated:.4g}", told)
+    stdout().print(table)
+    if agreement.failed:
+        stderr().print(f"{agreement.failed} requests failed on the real servers")
+    if agreement.late_p99_s > 0.05:
+        stderr().print(
+            f"sent up to {agreement.late_p99_s:.2f} s late: this machine is too busy to keep the trace's times"
+        )
