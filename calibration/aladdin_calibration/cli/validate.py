@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -63,7 +63,7 @@ def validate(
     check_writable("--out", out, _TABLES)
     n = len(url)
     plain = WorkerType("server", profile, n, n, n, block_size=block_size, prefix_cache=False)
-    limits = {
+    limits: dict[str, Any] = {
         "max_num_seqs": max_num_seqs,
         "max_num_batched_tokens": max_num_batched_tokens,
         "kv_capacity_tokens": kv_capacity_tokens,

@@ -79,16 +79,14 @@ def record(run: EngineRun, recording: Path, progress: Progress | None = None) ->
         raise InputError("python", run.python, "give the interpreter of an environment that has vLLM")
     with recorder_alone() as folder, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as words:
         environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen(
-            run.command(recording), stdout=subprocess.PIPE, stderr=words, text=True, env=environment
-        )
-        try:
-            _follow(process, progress)
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-        if process.wait() != 0:
+        command = run.command(recording)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words, text=True, env=environment) as process:
+            try:
+                _follow(process, progress)
+            except BaseException:
+                process.terminate()
+                raise
+        if process.returncode != 0:
             words.seek(0)
             raise InputError("engine", run.model, f"it failed: {_last_words(words.read())}")
 

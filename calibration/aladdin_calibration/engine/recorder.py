@@ -14,12 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import random
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from aladdin_calibration.engine.plan import Configuration, Hold, Limits, Prompts, configurations
 
@@ -151,9 +152,11 @@ def _device_name() -> str:
 
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    return f"CPU {names[0] if names else 'unknown'}, {torch.get_num_threads()} threads"
+    names = []
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    return f"CPU {names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
 
 
 class Recording:
@@ -165,8 +168,8 @@ class Recording:
         self._began = time.time()
         if path.exists():
             self._continue(path, facts)
-        self._file: TextIO = path.open("a", encoding="utf-8")
-        if path.stat().st_size == 0:
+        self._path = path
+        if not path.exists() or path.stat().st_size == 0:
             self._write([{"format": FORMAT, "began": self._began, "facts": facts}])
 
     def _continue(self, path: Path, facts: dict[str, Any]) -> None:
@@ -194,9 +197,10 @@ class Recording:
         self.done.add((name, repeat))
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
-        self._file.write("".join(json.dumps(row) + "\n" for row in rows))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
+            file.flush()
+            os.fsync(file.fileno())
 
     @property
     def age_s(self) -> float:

@@ -1,0 +1,1 @@
+"""Measurements of real vLLM, and how true the simulator is to it."""

@@ -1,0 +1,89 @@
+"""What the recorder writes, how it goes on after an end in the middle, and what is made of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aladdin_calibration.engine.measure import EngineRun, read_recording, record
+from aladdin_calibration.engine.recorder import Recording
+from aladdin_calibration.measurement import Measurement
+from aladdin_traces.errors import InputError
+
+FACTS = {"model": "m", "gpu": "CPU x, 1 threads", "engine": "vllm", "engine_version": "0", "kv_capacity_tokens": 64}
+
+
+def step(prefill: int, batch: int, wall_s: float = 0.2) -> dict[str, Any]:
+    return {
+        "config": "c",
+        "repeat": 0,
+        "at_s": 0.0,
+        "prefill_tokens": prefill,
+        "sum_squares": prefill**2,
+        "batch": batch,
+        "context_tokens": 10 * batch,
+        "wall_s": wall_s,
+        "cpu_s": wall_s / 2,
+    }
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "run.jsonl"
+    kept = Recording(path, FACTS)
+    kept.add("one", 0, [step(16, 0), step(0, 2), step(8, 2), step(0, 0)])
+    return path
+
+
+def test_steps_become_a_measurement(recording: Path, tmp_path: Path) -> None:
+    measured = read_recording(recording)
+    assert measured.steps["kind"].tolist() == ["prefill", "decode", "mixed"]
+    assert measured.steps["seconds"].tolist() == [0.1, 0.1, 0.1]  # one CPU thread: its CPU time
+    assert "CPU" in measured.facts.clock
+    assert read_recording(recording, "wall").steps["seconds"].tolist() == [0.2, 0.2, 0.2]
+    measured.save(tmp_path / "m.parquet")
+    again = Measurement.load(tmp_path / "m.parquet")
+    assert again.facts == measured.facts
+    assert again.steps.equals(measured.steps)
+
+
+def test_what_an_end_left_half_done_is_cut_off_and_measured_again(recording: Path) -> None:
+    whole = recording.read_bytes()
+    with recording.open("a") as file:
+        file.write(json.dumps(step(1, 1)) + "\n" + '{"config": "tw')
+    assert len(read_recording(recording).steps) == 3
+    kept = Recording(recording, FACTS)
+    assert kept.done == {("one", 0)}
+    assert recording.read_bytes() == whole
+
+
+def test_a_file_of_another_engine_is_refused(recording: Path) -> None:
+    with pytest.raises(SystemExit, match="another engine"):
+        Recording(recording, {**FACTS, "model": "other"})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "recorder"),
+        ('{"a": 1}\n', "recorder"),
+        (json.dumps({"facts": FACTS, "began": 0}) + "\n", "no configuration"),
+    ],
+)
+def test_no_recording(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(content)
+    with pytest.raises(InputError, match=said):
+        read_recording(path)
+
+
+def test_missing_interpreter_and_missing_vllm_are_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="interpreter"):
+        record(EngineRun("m", python="/no/such/python"), tmp_path / "x.jsonl")
+    with pytest.raises(InputError, match="vllm"):
+        record(EngineRun("m", python=sys.executable), tmp_path / "x.jsonl")
+    assert not (tmp_path / "x.jsonl").exists()
