@@ -44,7 +44,9 @@ def validate(
     ] = opt.DEFAULT_SCENARIO,
     rate: opt.RateOption = None,
     horizon: opt.HorizonOption = 60.0,
-    policy: Annotated[str, typer.Option(help="Chooses the worker.", autocompletion=opt.complete_policies)] = "aladdin",
+    policy: Annotated[
+        str, typer.Option(help="Chooses the worker.", autocompletion=opt.complete_policies)
+    ] = "least_request",
     ttft: opt.TtftOption = None,
     atgt: opt.AtgtOption = None,
     clock: Annotated[str, typer.Option(help="client, or the server's own where it gives one: server.")] = "client",
@@ -130,7 +132,6 @@ class _Run:
                     scenario,
                     draws,
                     make_policy(self.policy, scenario),
-                    self.seed,
                     lambda done, of, said: told(done),
                 )
                 rows = await replay.run()

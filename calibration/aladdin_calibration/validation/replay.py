@@ -35,7 +35,6 @@ class Replay:
         scenario: The fleet and the SLO; its workers stand for the servers.
         draws: The requests.
         policy: Chooses the worker of each request.
-        seed: Of the prompts' contents.
         progress: Called with (requests ended, requests, what is going on).
     """
 
@@ -43,7 +42,6 @@ class Replay:
     scenario: Scenario
     draws: Draws
     policy: Combined
-    seed: int = 0
     progress: Progress | None = None
     _ended: int = 0
     _rows: dict[int, dict[str, object]] = field(default_factory=dict)
@@ -51,11 +49,12 @@ class Replay:
     async def run(self) -> pd.DataFrame:
         """Replay the whole trace; a row per request.
 
-        Columns: ``arrival_s`` (as planned), ``sent_s``, ``first_token_s``, ``finish_s`` (seconds from the start, by
+        Columns: ``arrival_s`` (as planned), ``late_s`` (how much later this process got to it), ``sent_s``, ``first_token_s``, ``finish_s`` (seconds from the start, by
         the client's clock), ``server_queue_s``, ``server_first_token_s``, ``server_atgt_s`` (durations by the
         server's own clock, NaN where it has none), ``worker``, ``prompt_tokens``, ``output_tokens`` (as they came),
         ``klass``, ``error`` (empty where all went well).
         """
+        LiveCluster.warm_up(self.scenario, self.draws, self.policy)
         self._cluster = LiveCluster(self.scenario, self.draws, self.policy)
         self._freed = asyncio.Event()
         self._start = time.perf_counter() + _LEAD_S
@@ -71,8 +70,8 @@ class Replay:
         return time.perf_counter() - self._start
 
     def _prompts(self) -> list[Prompt]:
-        """Random contents, so that nothing is shared by chance; made before the clock starts."""
-        rng = random.Random(self.seed)
+        """Contents that no cache knows, not even from an earlier replay; made before the clock starts."""
+        rng = random.SystemRandom()
         lengths = self.draws.trace.prompt_tokens.tolist()
         if not self.clients[0].dialect.token_prompts:
             return [_WORD * n for n in lengths]
@@ -80,11 +79,12 @@ class Replay:
 
     async def _serve(self, r: int, prompt: Prompt) -> None:
         cluster = self._cluster
+        late_s = self._now() - float(self.draws.trace.arrival_s[r])
         cluster.arrive(r, self._now())
         slot = await self._place(r)
         if slot == REJECT:
             cluster.reject(r, self._now())
-            self._note(r, slot, Completion(0, error="rejected by the policy"))
+            self._note(r, slot, late_s, Completion(0, error="rejected by the policy"))
             return
         seen = 0
 
@@ -97,7 +97,7 @@ class Replay:
         record = await self.clients[slot].complete(prompt, output_tokens, on_token)
         (cluster.finish if record.error is None else cluster.lose)(r, self._now())
         self._freed.set()
-        self._note(r, slot, record)
+        self._note(r, slot, late_s, record)
 
     async def _place(self, r: int) -> int:
         """The policy's slot, asked again whenever a request has ended; REJECT when it holds for too long."""
@@ -110,10 +110,11 @@ class Replay:
                 return REJECT
         return slot
 
-    def _note(self, r: int, slot: int, record: Completion) -> None:
+    def _note(self, r: int, slot: int, late_s: float, record: Completion) -> None:
         trace, server = self.draws.trace, record.server or _SILENT
         self._rows[r] = {
             "arrival_s": float(trace.arrival_s[r]),
+            "late_s": late_s,
             "sent_s": record.sent_s - self._start,
             "first_token_s": record.first_token_s - self._start,
             "finish_s": record.last_token_s - self._start,

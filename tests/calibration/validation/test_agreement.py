@@ -16,6 +16,7 @@ def real_rows(n: int = 100) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "arrival_s": at,
+            "late_s": 0.001,
             "sent_s": at + 0.001,
             "first_token_s": at + 0.2,
             "finish_s": at + 0.2 + 9 * 0.01,
