@@ -19,11 +19,12 @@ from typing import Any
 import pandas as pd
 
 from aladdin_calibration.measurement import RAW_COLUMNS, Measurement, WorkerFacts
+from aladdin_traces import Trace
 from aladdin_traces.errors import InputError
 
 Progress = Callable[[int, int, str], None]
 CLOCKS = {"wall": "the engine's step on the wall clock", "cpu": "CPU time of the engine's step"}
-_RECORDER = ("__init__.py", "engine/__init__.py", "engine/plan.py", "engine/recorder.py")
+_RECORDER = ("__init__.py", *(f"engine/{name}.py" for name in ("__init__", "plan", "recorder", "replayer")))
 _TOLD_OF_AN_ERROR = 3  # last lines of the engine's own words
 
 
@@ -41,6 +42,7 @@ class EngineRun:
         passes: How often every configuration is measured at most, each time in a new order.
         decode_steps: Decode steps at every batch size.
         seed: Of the order.
+        environment: More environment variables.
     """
 
     model: str
@@ -52,15 +54,25 @@ class EngineRun:
     passes: int = 3
     decode_steps: int = 8
     seed: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
 
-    def command(self, recording: Path) -> list[str]:
+    def recorder(self, recording: Path) -> list[str]:
         """The recorder's command line."""
         return [
-            *(self.python, "-m", "aladdin_calibration.engine.recorder"),
-            *("--model", self.model, "--name", self.name or self.model, "--out", str(recording.resolve())),
-            *("--load-format", self.load_format, "--engine-args", json.dumps(dict(self.engine_args))),
+            *self._command("recorder", recording),
             *("--budget-s", str(self.budget_s), "--passes", str(self.passes)),
             *("--decode-steps", str(self.decode_steps), "--seed", str(self.seed)),
+        ]
+
+    def replayer(self, trace: Path, clock: str, served: Path) -> list[str]:
+        """The replayer's command line."""
+        return [*self._command("replayer", served), "--trace", str(trace.resolve()), "--clock", clock]
+
+    def _command(self, module: str, out: Path) -> list[str]:
+        return [
+            *(self.python, "-m", f"aladdin_calibration.engine.{module}"),
+            *("--model", self.model, "--name", self.name or self.model, "--out", str(out.resolve())),
+            *("--load-format", self.load_format, "--engine-args", json.dumps(dict(self.engine_args))),
         ]
 
 
@@ -75,11 +87,42 @@ def record(run: EngineRun, recording: Path, progress: Progress | None = None) ->
     Raises:
         InputError: The interpreter is missing or has no vLLM, or the engine does not start or fails; with its words.
     """
+    _run(run, run.recorder(recording), progress)
+
+
+def replay(
+    run: EngineRun, trace: Trace, clock: str = "wall", progress: Progress | None = None
+) -> tuple[pd.DataFrame, int | None]:
+    """Replay an open-loop trace inside a fresh engine.
+
+    Args:
+        run: The engine.
+        trace: Requests; contents are random.
+        clock: ``wall``, or ``cpu`` for an engine on one CPU thread (:mod:`aladdin_calibration.engine.replayer`).
+        progress: As for :func:`record`.
+
+    Returns:
+        A row per request with the columns that :func:`aladdin_calibration.validation.agreement.compare` reads, and how
+        often the engine preempted one (None where it cannot be counted).
+
+    Raises:
+        InputError: As for :func:`record`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        asked, served = Path(folder) / "trace.jsonl", Path(folder) / "served.jsonl"
+        rows = zip(trace.arrival_s.tolist(), trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), strict=True)
+        names = ("arrival_s", "prompt_tokens", "output_tokens")
+        asked.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows))
+        _run(run, run.replayer(asked, clock, served), progress)
+        head, *lines = (json.loads(line) for line in served.read_text(encoding="utf-8").splitlines())
+    return pd.DataFrame(lines).assign(klass=trace.klass, error="", late_s=0.0), head["preemptions"]
+
+
+def _run(run: EngineRun, command: list[str], progress: Progress | None) -> None:
     if shutil.which(run.python) is None:
         raise InputError("python", run.python, "give the interpreter of an environment that has vLLM")
     with recorder_alone() as folder, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as words:
-        environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1"}
-        command = run.command(recording)
+        environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1", **run.environment}
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words, text=True, env=environment) as process:
             try:
                 _follow(process, progress)
@@ -146,7 +189,7 @@ def read_recording(recording: str | Path, clock: str = "auto") -> Measurement:
     if steps.empty:
         raise InputError("recording", str(recording), "no configuration is complete; measure for longer")
     if clock == "auto":
-        clock = "cpu" if facts["gpu"].startswith("CPU") and facts["gpu"].endswith(" 1 threads") else "wall"
+        clock = _auto_clock(facts)
     if clock not in CLOCKS:
         raise InputError("clock", clock, f"give auto or one of {', '.join(CLOCKS)}")
     day = datetime.fromtimestamp(rows[0]["began"], UTC).date().isoformat()
@@ -162,6 +205,11 @@ def read_recording(recording: str | Path, clock: str = "auto") -> Measurement:
             "request overhead outside the engine: measure a running server for it"
         ),
     )
+
+
+def _auto_clock(facts: Mapping[str, Any]) -> str:
+    one_thread = facts["gpu"].startswith("CPU") and facts["gpu"].endswith(" 1 threads")
+    return "cpu" if one_thread else "wall"
 
 
 def _complete(path: Path) -> Iterator[dict[str, Any]]:

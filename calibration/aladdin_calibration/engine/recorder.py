@@ -35,21 +35,28 @@ def tell(**report: object) -> None:
 
 
 class Engine:
-    """A vLLM engine whose every step is timed and described."""
+    """A vLLM engine whose every step is timed and described.
+
+    ``preemptions`` counts requests that had to give up their KV, where this version lets us (``counts_preemptions``).
+    """
 
     def __init__(self, model: str, options: dict[str, Any]) -> None:
         """Start it; ``options`` are vLLM's engine arguments."""
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # the engine must live in this process
         import vllm
         from vllm import EngineArgs, LLMEngine, SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         self.version = vllm.__version__
         self._sampling = SamplingParams
+        self._delta = RequestOutputKind.DELTA
         self.engine = LLMEngine.from_engine_args(EngineArgs(model=model, **options))
         self.core = self.engine.engine_core.engine_core
         self._rng = random.Random(0)
         self._asked = 0
         self._scheduled: Any = None
+        self._returned: list[Any] = []
+        self.preemptions = 0
         self._prompts: dict[str, int] = {}  # prompt tokens by the engine's own names of the requests
         self._watch(self.core.scheduler)
 
@@ -61,13 +68,24 @@ class Engine:
             return self._scheduled
 
         scheduler.schedule = watched
+        preempt: Any = getattr(scheduler, "_preempt_request", None)
+        self.counts_preemptions = preempt is not None
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.preemptions += 1
+            return preempt(*args, **kwargs)
+
+        if preempt is not None:
+            scheduler._preempt_request = counted
 
     def ask(self, tokens: int, output_tokens: int) -> str:
         """Add a request with a random prompt, so that no cache can know it; return its id."""
         self._asked += 1
         vocabulary = self.engine.model_config.get_vocab_size()
         prompt = {"prompt_token_ids": [self._rng.randrange(3, vocabulary) for _ in range(tokens)]}
-        params = self._sampling(max_tokens=output_tokens, ignore_eos=True, temperature=0.0, detokenize=False)
+        params = self._sampling(
+            max_tokens=output_tokens, ignore_eos=True, temperature=0.0, detokenize=False, output_kind=self._delta
+        )
         self.engine.add_request(f"r{self._asked}", prompt, params)
         return f"r{self._asked}"
 
@@ -84,9 +102,14 @@ class Engine:
         """Take one engine step; return what it did and how long it took."""
         self._scheduled = None
         cpu, wall = time.process_time(), time.perf_counter()
-        self.engine.step()
+        self._returned = self.engine.step()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         return {**self._batch(), "wall_s": wall, "cpu_s": cpu}
+
+    def new_tokens(self) -> Iterator[tuple[str, int]]:
+        """Requests that got tokens in the last step, and how many."""
+        for output in self._returned:
+            yield output.request_id, sum(len(part.token_ids) for part in output.outputs)
 
     def _batch(self) -> dict[str, float]:
         """What the last step did, from the scheduler's output."""
@@ -300,14 +323,25 @@ def options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**fixed, **json.loads(arguments.engine_args)}
 
 
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say which engine."""
+    parser.add_argument("--model", required=True, help="folder with config.json, or a model's name")
+    parser.add_argument("--name", help="what to call the model; by default as above")
+    parser.add_argument("--out", type=Path, required=True, help="file of JSON lines")
+    parser.add_argument("--load-format", default="auto", help="'dummy' needs no weights, and times the same")
+    parser.add_argument("--engine-args", default="{}", help="engine arguments of vLLM, as a JSON object")
+
+
+def leave() -> None:
+    """End at once: the engine's own shutdown waits for threads that some versions never end; all is on disk."""
+    sys.stdout.flush()
+    os._exit(0)
+
+
 def main() -> None:
     """Measure until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="folder with config.json, or a model's name")
-    parser.add_argument("--name", help="what to call the model; by default as above")
-    parser.add_argument("--out", type=Path, required=True, help="file of JSON lines; an existing one is continued")
-    parser.add_argument("--load-format", default="auto", help="'dummy' needs no weights, and times the same")
-    parser.add_argument("--engine-args", default="{}", help="engine arguments of vLLM, as a JSON object")
+    add_engine_arguments(parser)
     parser.add_argument("--budget-s", type=float, default=480.0, help="seconds of measuring, after the start")
     parser.add_argument("--passes", type=int, default=3, help="how often every configuration is measured at most")
     parser.add_argument("--decode-steps", type=int, default=8, help="decode steps at every batch size")
@@ -317,9 +351,7 @@ def main() -> None:
     engine = Engine(arguments.model, options(arguments))
     recording = Recording(arguments.out, engine.facts(arguments.name or arguments.model))
     sweep(engine, recording, arguments)
-    # The engine's own shutdown waits for threads that some versions never end; all is on disk.
-    sys.stdout.flush()
-    os._exit(0)
+    leave()
 
 
 if __name__ == "__main__":

@@ -49,10 +49,11 @@ class Replay:
     async def run(self) -> pd.DataFrame:
         """Replay the whole trace; a row per request.
 
-        Columns: ``arrival_s`` (as planned), ``late_s`` (how much later this process got to it), ``sent_s``, ``first_token_s``, ``finish_s`` (seconds from the start, by
-        the client's clock), ``server_queue_s``, ``server_first_token_s``, ``server_atgt_s`` (durations by the
-        server's own clock, NaN where it has none), ``worker``, ``prompt_tokens``, ``output_tokens`` (as they came),
-        ``klass``, ``error`` (empty where all went well).
+        Columns: ``arrival_s`` (as planned), ``late_s`` (how much later this process got to it), ``sent_s``,
+        ``first_token_s``, ``finish_s`` (seconds from the start, by the client's clock); ``server_queue_s``,
+        ``server_first_token_s``, ``server_atgt_s`` (durations by the server's own clock, NaN where it has none);
+        ``worker``, ``prompt_tokens``, ``output_tokens`` (as they came), ``klass``, ``error`` (empty where all went
+        well).
         """
         LiveCluster.warm_up(self.scenario, self.draws, self.policy)
         self._cluster = LiveCluster(self.scenario, self.draws, self.policy)

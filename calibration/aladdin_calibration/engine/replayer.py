@@ -1,0 +1,148 @@
+"""Replay an open-loop trace inside a vLLM engine and write one JSON line per request.
+
+``python -m aladdin_calibration.engine.replayer --trace FILE --out FILE --model FOLDER ...``; like the recorder it needs
+nothing but vLLM and the standard library. Requests join the engine when the clock has reached their arrival, at the
+next step's beginning, as a server would let them.
+
+The clock is the wall's, or the sum of the steps' CPU times, jumping to the next arrival when nothing is left to do:
+what the engine does is the same, and other processes on the machine do not stretch its steps. That is an honest clock
+where a step's work is done by one CPU thread, and only there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aladdin_calibration.engine.plan import Prompts
+from aladdin_calibration.engine.recorder import Engine, add_engine_arguments, leave, options, run, tell
+
+_REPORT_EVERY_S = 1.0
+_STEP_S = 1e-4  # shortest sleep while nothing is there to do
+
+
+class WallClock:
+    """Seconds since the start, as they pass."""
+
+    def __init__(self) -> None:
+        """Start."""
+        self._start = time.perf_counter()
+
+    @property
+    def now_s(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._start
+
+    def step(self, figures: dict[str, float]) -> None:
+        """A step was taken; time passed by itself."""
+
+    def until(self, time_s: float) -> None:
+        """Wait for the next arrival."""
+        time.sleep(max(_STEP_S, time_s - self.now_s))
+
+
+class CpuClock:
+    """The CPU time of all steps, and the pauses between them."""
+
+    def __init__(self) -> None:
+        """Start."""
+        self.now_s = 0.0
+
+    def step(self, figures: dict[str, float]) -> None:
+        """A step was taken: its CPU time passes."""
+        self.now_s += figures["cpu_s"]
+
+    def until(self, time_s: float) -> None:
+        """Go to the next arrival."""
+        self.now_s = max(self.now_s, time_s)
+
+
+CLOCKS: dict[str, type[WallClock] | type[CpuClock]] = {"wall": WallClock, "cpu": CpuClock}
+
+
+@dataclass
+class Served:
+    """One request of the trace as it went; seconds from the start."""
+
+    arrival_s: float
+    prompt_tokens: int
+    output_tokens: int
+    first_token_s: float | None = None
+    finish_s: float | None = None
+    seen_tokens: int = 0
+
+    def row(self) -> dict[str, Any]:
+        """What is written."""
+        keys = ("arrival_s", "prompt_tokens", "output_tokens", "first_token_s", "finish_s")
+        return {key: getattr(self, key) for key in keys}
+
+
+@dataclass
+class Replayer:
+    """A replay under way."""
+
+    engine: Engine
+    requests: list[Served]
+    clock: WallClock | CpuClock
+    _asked: dict[str, Served] = field(default_factory=dict)
+    _next: int = 0
+
+    def run(self) -> None:
+        """Serve them all."""
+        told_s = 0.0
+        while self._next < len(self.requests) or self.engine.is_busy:
+            self._admit()
+            if not self.engine.is_busy:
+                self.clock.until(self.requests[self._next].arrival_s)
+                continue
+            self.clock.step(self.engine.step())
+            self._note(self.clock.now_s)
+            if time.monotonic() - told_s > _REPORT_EVERY_S:
+                told_s = time.monotonic()
+                tell(done=sum(r.finish_s is not None for r in self.requests), of=len(self.requests), now="replay")
+
+    def _admit(self) -> None:
+        while self._next < len(self.requests) and self.requests[self._next].arrival_s <= self.clock.now_s:
+            request = self.requests[self._next]
+            self._asked[self.engine.ask(request.prompt_tokens, request.output_tokens)] = request
+            self._next += 1
+
+    def _note(self, now_s: float) -> None:
+        for name, tokens in self.engine.new_tokens():
+            request = self._asked[name]
+            request.seen_tokens += tokens
+            if request.first_token_s is None and tokens:
+                request.first_token_s = now_s
+            if request.seen_tokens >= request.output_tokens:
+                request.finish_s = now_s
+
+
+def main() -> None:
+    """Replay one trace."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_engine_arguments(parser)
+    parser.add_argument("--trace", type=Path, required=True, help="JSON lines: arrival_s, prompt_tokens, output_tokens")
+    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
+    arguments = parser.parse_args()
+    lines = [json.loads(line) for line in arguments.trace.read_text(encoding="utf-8").splitlines() if line]
+    requests = [Served(row["arrival_s"], row["prompt_tokens"], row["output_tokens"]) for row in lines]
+    tell(starting=arguments.model)
+    engine = Engine(arguments.model, options(arguments))
+    for tokens in (16, 64, 256):  # kernels are chosen and compiled at the first use of a shape
+        list(run(engine, Prompts(4, tokens), engine.limits(1)))
+    Replayer(engine, requests, CLOCKS[arguments.clock]()).run()
+    facts = engine.facts(arguments.name or arguments.model)
+    preemptions = engine.preemptions if engine.counts_preemptions else None
+    head = {"clock": arguments.clock, "preemptions": preemptions, "facts": facts}
+    text = "".join(json.dumps(row) + "\n" for row in [head, *(request.row() for request in requests)])
+    arguments.out.write_text(text, encoding="utf-8")
+    tell(ended="the trace")
+    leave()
+
+
+if __name__ == "__main__":
+    main()

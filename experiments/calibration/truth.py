@@ -1,0 +1,196 @@
+"""How true the simulator is to a real vLLM engine: ``python -m experiments.calibration.truth``.
+
+One engine is measured iteration by iteration, a profile is fitted, and what it simulates is compared with replays of
+traces that had no part in the fit: at shares of the capacity that the simulator finds, and with preemption forced by
+little KV memory. The clock is the CPU time of the engine's steps, because cores that others use stretch the wall's;
+what the engine does, step by step, is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from aladdin_calibration.engine.measure import EngineRun, read_recording, record, replay
+from aladdin_calibration.fits import error_figures, fit_laws, held_out_errors
+from aladdin_calibration.measurement import Measurement
+from aladdin_calibration.validation.agreement import compare
+from aladdin_env.latency import LatencyProfile, Provenance
+from aladdin_env.scenario import SLO, Fleet, Scenario, WorkerType
+from aladdin_env.simulator.run import Simulator, simulate
+from aladdin_traces import LENGTHS, Poisson, Trace, Workload
+from experiments.calibration.local_server import ENVIRONMENT, PYTHON, SHAPES
+
+LOADS = (0.5, 0.8, 1.0)
+MOST_PROMPT_TOKENS, MOST_OUTPUT_TOKENS = 600, 120
+SLACK = 2.0  # the SLO is so many times what a median request takes alone: some miss it at high load
+TIGHT_BLOCKS = 96  # KV blocks that force preemption
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The engine under test and how much work it gets."""
+
+    shape: str
+    requests: int
+    budget_s: float
+    engine_args: dict[str, object]
+
+    def run(self, **more: object) -> EngineRun:
+        """The engine, with further arguments."""
+        return EngineRun(
+            str(SHAPES / self.shape),
+            python=str(PYTHON),
+            name=self.shape,
+            load_format="dummy",
+            engine_args={**self.engine_args, **more},
+            budget_s=self.budget_s,
+            environment=ENVIRONMENT,
+        )
+
+
+def bench(shape: str, requests: int, budget_s: float) -> Bench:
+    """A small engine on one CPU thread."""
+    arguments = {
+        "dtype": "float32",
+        "enforce_eager": True,
+        "block_size": 32,
+        "max_model_len": 2048,
+        "max_num_seqs": 32,
+        "max_num_batched_tokens": 512,
+        "kv_cache_memory_bytes": 512 * 2**20,
+    }
+    return Bench(shape, requests, budget_s, arguments)
+
+
+def profile_of(measured: Measurement) -> LatencyProfile:
+    """Laws from every step, errors from held-out configurations."""
+    laws, facts = fit_laws(measured.steps), measured.facts
+    assert facts.kv_capacity_tokens is not None
+    return LatencyProfile(
+        name=facts.model,
+        prefill=laws.prefill,
+        decode=laws.decode,
+        mixed_overlap_s=laws.mixed_overlap_s,
+        overhead_s=0.0,
+        kv_bytes_per_token=facts.kv_bytes_per_token or 1.0,
+        kv_bytes_per_request=0.0,
+        kv_capacity_tokens=facts.kv_capacity_tokens,
+        gpus=1,
+        provenance=Provenance(
+            model=facts.model,
+            gpu=facts.gpu,
+            tensor_parallel=facts.tensor_parallel,
+            engine=facts.engine,
+            engine_version=facts.engine_version,
+            date=facts.date,
+            method=f"iterations inside the engine; {facts.clock}",
+            source="measured here",
+            errors=error_figures(held_out_errors(measured.steps)),
+        ),
+    )
+
+
+def scenario_of(profile: LatencyProfile, measured: Measurement, trace: Trace, kv_blocks: int | None = None) -> Scenario:
+    """One worker like the measured engine."""
+    facts = measured.facts
+    assert facts.block_size and facts.max_num_seqs and facts.max_num_batched_tokens
+    kind = WorkerType(
+        "engine",
+        profile,
+        initial=1,
+        minimum=1,
+        maximum=1,
+        max_num_seqs=facts.max_num_seqs,
+        max_num_batched_tokens=facts.max_num_batched_tokens,
+        block_size=facts.block_size,
+        kv_capacity_tokens=None if kv_blocks is None else kv_blocks * facts.block_size,
+        prefix_cache=False,
+    )
+    median = int(np.median(trace.prompt_tokens))
+    slo = SLO(SLACK * 5 * profile.prefill_s(median), SLACK * profile.decode_s(8, 8 * median))
+    return Scenario("truth", Workload.from_trace(trace), Fleet((kind,)), slo, horizon_s=None)
+
+
+def trace_of(rate_rps: float, requests: int, seed: int) -> Trace:
+    """Poisson arrivals with ShareGPT's lengths, cut to what a CPU can serve."""
+    workload = Workload.generated(Poisson(rate_rps), LENGTHS["sharegpt"])
+    trace = workload.sample(np.random.default_rng(seed), 1.5 * requests / rate_rps)
+    return trace.take(np.arange(min(requests, len(trace)))).clip(MOST_PROMPT_TOKENS, MOST_OUTPUT_TOKENS)
+
+
+def capacity_rps(profile: LatencyProfile, measured: Measurement, requests: int) -> float:
+    """Requests per second of an engine that is never out of work, in the simulator."""
+    crowd = trace_of(1e4, requests, seed=99)
+    return float(simulate(scenario_of(profile, measured, crowd), "least_request").summary["throughput_rps"])
+
+
+def cases(tested: Bench, profile: LatencyProfile, measured: Measurement) -> Iterator[tuple[str, Trace, int | None]]:
+    """Name, trace, and KV blocks if other than the engine's own."""
+    capacity = capacity_rps(profile, measured, tested.requests)
+    for number, load in enumerate(LOADS):
+        yield f"{load:.0%} of capacity", trace_of(load * capacity, tested.requests, seed=number), None
+    yield f"{TIGHT_BLOCKS} KV blocks", trace_of(capacity, tested.requests // 2, seed=len(LOADS)), TIGHT_BLOCKS
+
+
+def judge(tested: Bench, profile: LatencyProfile, measured: Measurement) -> pd.DataFrame:
+    """Every case on the engine and in the simulator; a row per case and measure."""
+    parts = []
+    with Progress() as bar:
+        for name, trace, kv_blocks in cases(tested, profile, measured):
+            task = bar.add_task(name, total=len(trace))
+            run = tested.run() if kv_blocks is None else tested.run(num_gpu_blocks_override=kv_blocks)
+            real, preemptions = replay(
+                run, trace, "cpu", lambda done, of, said, task=task: bar.update(task, completed=done)
+            )  # type: ignore[misc]
+            scenario = scenario_of(profile, measured, trace, kv_blocks)
+            simulated = Simulator(scenario, 0).run("least_request").requests
+            found = compare(real, simulated, scenario.slo, "client", preemptions)
+            parts.append(found.table.rename_axis("measure").reset_index().assign(case=name))
+    return pd.concat(parts, ignore_index=True)[["case", "measure", "real", "simulated", "error"]]
+
+
+def table_of(results: pd.DataFrame) -> Table:
+    """The errors, a row per case."""
+    measures = list(dict.fromkeys(results["measure"]))
+    table = Table("case", *measures)
+    for name, rows in results.groupby("case", sort=False):
+        errors = rows.set_index("measure")["error"]
+        cells = [f"{errors[m]:+.1f} pt" if m == "attainment" else f"{errors[m]:+.1%}" for m in measures]
+        table.add_row(str(name), *cells)
+    return table
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder of the recording and the results.")] = Path("runs/truth"),
+    shape: Annotated[str, typer.Option(help="A shape of experiments/calibration/shapes.")] = "llama-24m",
+    requests: Annotated[int, typer.Option(help="Requests per replay.")] = 400,
+    budget_s: Annotated[float, typer.Option(help="Seconds of measuring.")] = 240.0,
+) -> None:
+    """Measure, fit, replay, compare; a recording that is there already is continued."""
+    out.mkdir(parents=True, exist_ok=True)
+    tested = bench(shape, requests, budget_s)
+    record(tested.run(), out / "recording.jsonl")
+    measured = read_recording(out / "recording.jsonl")
+    measured.save(out / "steps.parquet")
+    profile = profile_of(measured)
+    profile = replace(profile, name=f"{shape}-cpu")
+    profile.to_json(out / "profile.json")
+    console = Console(width=200)
+    console.print(profile.provenance.errors)
+    results = judge(tested, profile, measured)
+    results.to_csv(out / "truth.csv", index=False)
+    console.print(table_of(results))
+
+
+if __name__ == "__main__":
+    typer.run(main)
