@@ -75,7 +75,6 @@ BAD_TEXT = {
     "infinite": (PLAIN + "inf,5,5\n", "line 4, column arrival_s: 'inf'"),
     "empty cell": (PLAIN + "2,,5\n", "line 4, column prompt_tokens: ''"),
     "short row": (PLAIN + "2,5\n", "line 4, column output_tokens: ''"),
-    "negative tokens": (PLAIN + "2,5,-1\n", "line 4, column output_tokens: '-1'"),
     "negative time": ("arrival_s,prompt_tokens,output_tokens\n-1,5,5\n", "line 2, column arrival_s: '-1'"),
     "fraction": (PLAIN + "2,5.5,1\n", "line 4, column prompt_tokens: '5.5' .*whole"),
     "too large": (PLAIN + "2,2147483648,1\n", "line 4, column prompt_tokens: '2147483648' .*2147483647"),

@@ -117,13 +117,13 @@ class Table(ABC):
         self.refuse(column, ~good, f"give a {'whole number' if whole else 'number'}{bounds}")
         return values
 
-    def tokens(self, *aliases: str, low: float = -np.inf, missing: float | None = None) -> FloatArray:
-        """Return a column as whole numbers from ``low`` up to the int32 maximum.
+    def tokens(self, *aliases: str, missing: float | None = None) -> FloatArray:
+        """Return a column as whole numbers up to the int32 maximum; `Rows` drops and counts those <= 0.
 
         Raises:
             InputError: Names the first line whose value is not such a number.
         """
-        return self.numbers(*aliases, low=low, high=TOKENS_MAX, whole=True, missing=missing)
+        return self.numbers(*aliases, low=-np.inf, high=TOKENS_MAX, whole=True, missing=missing)
 
     def labels(self, *aliases: str) -> pd.Categorical | None:
         """Return the names in the first of these columns that the file has; None where it has none of them."""

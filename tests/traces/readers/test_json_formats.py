@@ -75,6 +75,14 @@ def test_aiperfs_later_turns_contain_the_earlier_ones(tmp_path: Path) -> None:
     assert trace == Trace.from_arrays([0.0, 0.5], [2, 13], [10, 10], session=["a", "a"])
 
 
+def test_aiperfs_turns_of_negative_length_were_not_served(tmp_path: Path) -> None:
+    turns = [{"input_length": 8}, {"input_length": -5}, {"input_length": 3, "output_length": -1}, {"input_length": 4}]
+    path = written(tmp_path, json.dumps({"turns": turns}))
+    trace = read_trace(path, options=ReadOptions(output_tokens=10))
+    assert trace.prompt_tokens.tolist() == [8, 25]
+    assert trace.dropped == {"prompt_tokens <= 0": 1, "output_tokens <= 0": 1}
+
+
 def test_aiperfs_single_turns(tmp_path: Path) -> None:
     options = ReadOptions(tokenizer=lambda text: len(text.split()))
     trace = read_trace(written(tmp_path, samples.AIPERF_SINGLE_TURN), options=options)

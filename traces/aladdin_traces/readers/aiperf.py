@@ -74,16 +74,24 @@ def _turns(source: Source, options: ReadOptions) -> Iterator[tuple[str, dict[str
 
 
 def _multi_turn(source: Source, place: str, item: dict[str, Any], options: ReadOptions) -> Iterator[dict[str, Any]]:
-    """Yield the turns of a session, each with the prompts and answers before it in its prompt."""
+    """Yield the turns of a session, each with the prompts and answers before it in its prompt.
+
+    A turn whose length is negative was not served: it keeps that length and adds nothing to those after it.
+    """
     turns = item["turns"]
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
         raise InputError(f"{source.name} {place}, key turns", turns, "give a list of turns with a text each")
     tokens = 0
     for turn in turns:
         output = turn.get("output_length", options.output_tokens)
-        tokens += _whole(source, place, "input_length", _prompt_tokens(source, place, turn, options))
-        yield {**turn, "input_length": tokens, "output_length": output, "session_id": item["session_id"]}
-        tokens += _whole(source, place, "output_length", output)
+        own = _whole(source, place, "input_length", _prompt_tokens(source, place, turn, options))
+        row = {**turn, "output_length": output, "session_id": item["session_id"]}
+        if own < 0:
+            yield {**row, "input_length": own}
+            continue
+        tokens += own
+        yield {**row, "input_length": tokens}
+        tokens += max(_whole(source, place, "output_length", output), 0)
 
 
 def _prompt_tokens(source: Source, place: str, turn: dict[str, Any], options: ReadOptions) -> Any:
@@ -94,7 +102,7 @@ def _prompt_tokens(source: Source, place: str, turn: dict[str, Any], options: Re
 
 
 def _whole(source: Source, place: str, key: str, value: object) -> int:
-    return checks.whole(f"{source.name} {place}, key {key}", value, low=0, high=checks.TOKENS_MAX)
+    return checks.whole(f"{source.name} {place}, key {key}", value, low=-checks.TOKENS_MAX, high=checks.TOKENS_MAX)
 
 
 def _refusal(source: Source) -> str | None:
