@@ -89,8 +89,9 @@ BAD_TEXT = {
     "azure text": (AZURE + "\r\n2023-11-16 18:15:52,many,5", "line 6, column ContextTokens: 'many'"),
     "azure centuries": (
         "TIMESTAMP,ContextTokens,GeneratedTokens\n1700-01-01,1,1\n2200-01-01,1,1",
-        "column TIMESTAMP: '1700-01-01' .*century",
+        "line 3, column TIMESTAMP: '2200-01-01' .*century",
     ),
+    "azure seconds": ("TIMESTAMP,ContextTokens,GeneratedTokens\n5,1,1", "line 2, column TIMESTAMP: '5' .*time such as"),
     "no row": ("arrival_s,prompt_tokens,output_tokens\n", "'0 rows'"),
     "blank rows": ("arrival_s,prompt_tokens,output_tokens\n\n,,\n", "'0 rows'"),
     "nobody served": ("arrival_s,prompt_tokens,output_tokens\n0,0,1\n1,1,0\n", "'2 rows' .*every row has 0 tokens"),

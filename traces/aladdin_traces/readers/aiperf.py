@@ -12,7 +12,7 @@ import numpy as np
 
 from aladdin_traces import checks
 from aladdin_traces.errors import InputError
-from aladdin_traces.json_table import JsonTable
+from aladdin_traces.json_table import NAME_WANTED, JsonTable, is_name
 from aladdin_traces.readers.mooncake import MOONCAKE_BLOCK
 from aladdin_traces.readers.registry import Reader, ReadOptions, register_reader
 from aladdin_traces.readers.texts import text_tokens
@@ -62,8 +62,8 @@ def _turns(source: Source, options: ReadOptions) -> Iterator[tuple[str, dict[str
     clock = _Clock(source)
     for place, item in source.objects():
         session = item.get("session_id")
-        if session is not None and not isinstance(session, str | int):
-            raise InputError(f"{source.name} {place}, key session_id", session, "give text or a number")
+        if not is_name(session):
+            raise InputError(f"{source.name} {place}, key session_id", session, NAME_WANTED)
         if "turns" in item:
             # A session without a name goes by its place, so that its turns stay together.
             rows = _multi_turn(source, place, {**item, "session_id": place if session is None else session}, options)
