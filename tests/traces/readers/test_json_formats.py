@@ -114,14 +114,6 @@ def test_servegens_list_of_requests(tmp_path: Path) -> None:
     assert read_trace(written(tmp_path, samples.SERVEGEN)) == Trace.from_arrays([0.0], [1207], [495], request_id=["0"])
 
 
-@pytest.mark.parametrize(
-    ("text", "holds"), [(samples.SERVEGEN_RATES, "arrival rates"), (samples.SERVEGEN_LAWS, "laws of lengths")]
-)
-def test_servegens_client_files_are_for_the_generator(tmp_path: Path, text: str, holds: str) -> None:
-    with pytest.raises(InputError, match=f"ServeGen client file holds .*{holds}.*clients"):
-        read_trace(written(tmp_path, text))
-
-
 @pytest.mark.parametrize("name", ["guidellm", "guidellm in JSON", "guidellm in CSV", "guidellm in Parquet"])
 def test_guidellm_in_its_containers(tmp_path: Path, name: str) -> None:
     trace = read_trace(written(tmp_path, samples.sample_bytes(name)))
