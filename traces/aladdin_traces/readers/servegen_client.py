@@ -5,8 +5,8 @@ CV, law of the gaps, shape, scale. ``chunk-N-dataset.json`` beside it has the pr
 the first second of longer windows (21,600 s).
 
 As in ServeGen, each window gets the number of requests that its rate says: it was counted, so a law that varied the
-count once more would be too bursty. The law gives the shape of the gaps, which then fill the window; so the scale (mean
-gap over shape, in seconds) and the CV say nothing more. Prompt and output are drawn independently of each other.
+count once more would be too bursty. The law gives the shape of the gaps, which then fill the window; so the scale, in
+seconds, which only says the rate once more, and the CV are passed over. Prompt and output are drawn independently.
 """
 
 import os
@@ -28,6 +28,8 @@ from aladdin_traces.source import Source, open_source
 from aladdin_traces.trace import Trace
 
 _Gaps = Callable[[np.random.Generator, float, int], FloatArray]
+"""Draws gaps of any mean: randomness, shape, how many."""
+
 _TRACE, _DATASET = "-trace.csv", "-dataset.json"
 _COLUMNS = ("t", "rate", "cv", "law", "shape", "scale")
 _SILENT = ""  # the law of a window without requests
