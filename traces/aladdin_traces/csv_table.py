@@ -19,8 +19,6 @@ from aladdin_traces.errors import InputError
 from aladdin_traces.source import Source
 from aladdin_traces.tables import BoolArray, Table
 
-_LARGE_BYTES = 4_000_000
-
 
 class ArrowTable(Table):
     """Typed columns, as pyarrow reads them from CSV or Parquet."""
@@ -77,7 +75,7 @@ class ArrowTable(Table):
         """Return timestamps, or the text of what is none."""
         values = self._table.column(column)
         if pa.types.is_timestamp(values.type):
-            stamps: pd.Series[Any] = values.to_pandas()
+            stamps: pd.Series[Any] = values.to_pandas(use_threads=False)
             return stamps
         return pd.Series([str(_without_bytes(value)) for value in values.to_pylist()], dtype=object)
 
@@ -178,8 +176,7 @@ def _typed_columns(source: Source, numbers: Sequence[str], labels: Sequence[str]
         column_types={raw[name]: pa.string() for name in labels if name in raw},
     )
     try:
-        # Threads pay for large files only, and a process that ends while they start is a race.
-        read = pa_csv.ReadOptions(use_threads=len(source.data) > _LARGE_BYTES)
+        read = pa_csv.ReadOptions(use_threads=source.is_large)
         table = pa_csv.read_csv(pa.BufferReader(source.data), read, convert_options=options)
     except (pa.ArrowException, OSError):
         return None

@@ -21,6 +21,7 @@ from aladdin_traces.errors import InputError
 _GZIP_MAGIC = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"
 _SHOWN_BYTES = 80
+_LARGE_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Source:
     def is_json(self) -> bool:
         """Whether this is JSON or JSON lines: the first character is a brace or a bracket."""
         return not self.is_parquet and self.data[:4096].lstrip()[:1] in (b"{", b"[")
+
+    @property
+    def is_large(self) -> bool:
+        """Whether threads pay for reading this. A process that ends while they start, after a small file, aborts."""
+        return len(self.data) > _LARGE_BYTES
 
     @property
     def text(self) -> str:

@@ -2,6 +2,8 @@
 
 import io
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -134,3 +136,21 @@ def test_azures_times_in_parquet(tmp_path: Path) -> None:
 def test_times_of_any_century_are_read(tmp_path: Path) -> None:
     text = "TIMESTAMP,ContextTokens,GeneratedTokens\n1500-01-01 00:00:00,1,1\n1500-01-01 00:00:00.000001,1,1\n"
     assert read_trace(written(tmp_path, text)).arrival_s.tolist() == [0.0, 1e-6]
+
+
+THREADS_STARTED = """
+import os, sys
+from aladdin_traces import read_trace
+before = len(os.listdir("/proc/self/task"))
+read_trace(sys.argv[1])
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+@pytest.mark.parametrize(("content", "most"), [(samples.PLAIN, 1), (samples.parquet(samples.PLAIN), 0)])
+def test_a_small_file_starts_no_pool_of_threads(tmp_path: Path, content: str | bytes, most: int) -> None:
+    """A process that ends while they start is aborted; the one of CSV has started once it has read the file."""
+    command = [sys.executable, "-c", THREADS_STARTED, str(written(tmp_path, content))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) <= most
