@@ -5,7 +5,10 @@ last table, with the last quarter, which nothing was tuned on. FOLDER holds the 
 workload is compared with the published figures alone.
 """
 
+import dataclasses
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,18 +34,45 @@ FILES = {
     "ragpulse": "ragpulse_week.jsonl.gz",
     "sharegpt": "sharegpt_10k_lengths.csv.gz",
 }
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is compared of a workload and its trace.
+
+    Attributes:
+        rate_rps: Mean requests per second; None without times.
+        dispersion: Index of dispersion at `WINDOWS_S`; None where it is not known.
+        prompt: Prompt lengths at `LEVELS`, tokens.
+        output: Output lengths likewise.
+        spearman: Rank correlation of the two.
+        hit_ratios: Token hit ratios of an endless cache and of one of 10,000 blocks, where there are prefixes.
+    """
+
+    rate_rps: float | None
+    dispersion: tuple[float | None, ...]
+    prompt: tuple[float, ...]
+    output: tuple[float, ...]
+    spearman: float
+    hit_ratios: tuple[float, ...] = ()
+
+
+WINDOWS_S = (1.0, 10.0, 60.0)
+LEVELS = (50, 95, 99)
+_UNTIMED = (None, None, None)
 PUBLISHED = {
-    "azure-conv": ("5.5", "1.4/3.9/16", "1020/4083/4142", "129/451/601", "0.07", "-"),
-    "azure-code": ("2.6", "13/72/167", "1469/7303/7436", "13/90/251", "-0.02", "-"),
-    "mooncake-conversation": ("3.4", "-/2.1/2.9", "6909/39.6k/85k", "350/698/1119", "0.07", "0.37 0.22"),
-    "ragpulse": ("0.012", "1.0/1.1/1.7", "3140/4425/5438", "234/670/891", "0.42", "-"),
-    "sharegpt": ("-", "-", "35/1423/2862", "286/839/1000", "0.14", "-"),
+    "azure-conv": Figures(5.5, (1.4, 3.9, 16), (1020, 4083, 4142), (129, 451, 601), 0.07),
+    "azure-code": Figures(2.6, (13, 72, 167), (1469, 7303, 7436), (13, 90, 251), -0.02),
+    "mooncake-conversation": Figures(
+        3.4, (None, 2.1, 2.9), (6909, 39_600, 85_000), (350, 698, 1119), 0.07, (0.37, 0.22)
+    ),
+    "ragpulse": Figures(0.012, (1.0, 1.1, 1.7), (3140, 4425, 5438), (234, 670, 891), 0.42),
+    "sharegpt": Figures(None, _UNTIMED, (35, 1423, 2862), (286, 839, 1000), 0.14),
 }
-"""Rate, index of dispersion at 1/10/60 s, prompt and output p50/p95/p99, Spearman, token hit ratio (ideal, LRU 10k)."""
+"""Those of the whole traces."""
 
 HORIZON_S = {"ragpulse": 604_800.0, "sharegpt": 10_000.0}
 _QUARTERS = {"third quarter": (0.5, 0.75), "last quarter": (0.75, 1.0)}
-_WINDOWS_S = (1.0, 10.0, 60.0)
 _CACHE = 10_000
 _SEEDS = 5
 
@@ -71,10 +101,9 @@ def summary_table() -> Table:
         "workload", "", "rps", "IDC 1/10/60 s", "prompt p50/95/99", "output p50/95/99", "Spearman", "hit ratio"
     )
     for name, figures in PUBLISHED.items():
-        table.add_row(name, "published", *figures)
-        rows = [_figures(sampled(name, seed), HORIZON_S.get(name, 3600.0)) for seed in range(_SEEDS)]
-        mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        table.add_row("", "generated", *_cells(mean), end_section=True)
+        table.add_row(name, "published", *_cells(figures))
+        samples = [_figures(sampled(name, seed), HORIZON_S.get(name, 3600.0)) for seed in range(_SEEDS)]
+        table.add_row("", "generated", *_cells(_mean(samples)), end_section=True)
     return table
 
 
@@ -101,29 +130,41 @@ def _dispersions(source: Trace | Workload, horizon_s: float) -> str:
         samples = [source.sample(np.random.default_rng(seed), horizon_s) for seed in range(4 * _SEEDS)]
     else:
         samples = [source]
-    means = [np.mean([index_of_dispersion(s.arrival_s, w, horizon_s) for s in samples]) for w in _WINDOWS_S]
+    means = [np.mean([index_of_dispersion(s.arrival_s, w, horizon_s) for s in samples]) for w in WINDOWS_S]
     return "/".join(f"{mean:.3g}" for mean in means)
 
 
-def _figures(trace: Trace, horizon_s: float) -> dict[str, float]:
-    found = {"rps": len(trace) / horizon_s, "spearman": spearman(trace.prompt_tokens, trace.output_tokens)}
-    for window in _WINDOWS_S:
-        found[f"idc {window:g}"] = index_of_dispersion(trace.arrival_s, window, horizon_s)
-    for column in ("prompt", "output"):
-        for level in (50, 95, 99):
-            found[f"{column} {level}"] = float(np.percentile(getattr(trace, f"{column}_tokens"), level))
-    if trace.prefix_blocks is not None:
-        found |= {"ideal": token_hit_ratio(trace), "lru": token_hit_ratio(trace, _CACHE)}
-    return found
+def _figures(trace: Trace, horizon_s: float) -> Figures:
+    return Figures(
+        len(trace) / horizon_s,
+        tuple(index_of_dispersion(trace.arrival_s, window, horizon_s) for window in WINDOWS_S),
+        tuple(np.percentile(trace.prompt_tokens, LEVELS).tolist()),
+        tuple(np.percentile(trace.output_tokens, LEVELS).tolist()),
+        spearman(trace.prompt_tokens, trace.output_tokens),
+        () if trace.prefix_blocks is None else (token_hit_ratio(trace), token_hit_ratio(trace, _CACHE)),
+    )
 
 
-def _cells(mean: dict[str, float]) -> list[str]:
-    lengths = [
-        "/".join(f"{mean[f'{column} {level}']:.0f}" for level in (50, 95, 99)) for column in ("prompt", "output")
+def _mean(samples: list[Figures]) -> Figures:
+    names = [field.name for field in dataclasses.fields(Figures)]
+    return Figures(**{name: np.mean([getattr(one, name) for one in samples], axis=0).tolist() for name in names})
+
+
+def _cells(figures: Figures) -> list[str]:
+    return [
+        _joined([figures.rate_rps], ".3g"),
+        _joined(figures.dispersion, ".3g"),
+        _joined(figures.prompt, ".0f"),
+        _joined(figures.output, ".0f"),
+        _joined([figures.spearman], ".2f"),
+        _joined(figures.hit_ratios, ".2f"),
     ]
-    dispersions = "/".join(f"{mean[f'idc {window:g}']:.3g}" for window in _WINDOWS_S)
-    hits = f"{mean['ideal']:.2f} {mean['lru']:.2f}" if "ideal" in mean else "-"
-    return [f"{mean['rps']:.3g}", dispersions, *lengths, f"{mean['spearman']:.2f}", hits]
+
+
+def _joined(values: Sequence[float | None], form: str) -> str:
+    if all(value is None for value in values):
+        return "-"
+    return "/".join("-" if value is None else format(value, form) for value in values)
 
 
 def main() -> None:

@@ -32,14 +32,14 @@ def mistake(cli, tmp_path):
     [
         ("arrival_s,prompt_tokens\n0,10\n", ["output_tokens"]),
         ("TIMESTAMP,ContextTokens\n2023-11-16 18:15:46,10\n", ["GeneratedTokens"]),
-        (HEAD + "0,10,10\n1,-5,10\n", ["-5", "line 3"]),
+        (HEAD + "0,10,10\n1,5.5,10\n", ["5.5", "line 3"]),
         (HEAD + "0,10,10\n1,10,nan\n", ["nan", "line 3"]),
         (HEAD + "0,10,10\n-3,10,10\n", ["-3", "line 3"]),
         (HEAD + "5,10,10\n1,10,10\n", ["line 3", "arrival_s"]),
         (HEAD, ["trace.csv"]),
         ("", ["the file is empty"]),
     ],
-    ids=["column", "azure column", "negative", "nan", "negative time", "unsorted", "no rows", "empty"],
+    ids=["column", "azure column", "fraction", "nan", "negative time", "unsorted", "no rows", "empty"],
 )
 @pytest.mark.parametrize("zipped", [False, True])
 def test_a_bad_trace(mistake, scenario_file, tmp_path, text, parts, zipped):

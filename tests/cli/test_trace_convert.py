@@ -5,6 +5,7 @@ import json
 import pytest
 
 from aladdin_traces import WRITERS, ReadOptions, Trace, read_trace, split
+from tests.traces.readers.samples import servegen_client
 
 BURSTGPT = (
     "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
@@ -119,6 +120,16 @@ def test_mistakes(cli, trace_file, tmp_path, options, part):
     assert answer.stderr.count("\n") == 1
     assert answer.stdout == ""
     assert not out.exists()
+
+
+def test_the_seed_is_that_of_merged_clients_too(convert, tmp_path):
+    (tmp_path / "neighbour").mkdir()
+    client = servegen_client(tmp_path, "0,0.1,1,Gamma,1,10\n")
+    both = ("--merge", servegen_client(tmp_path / "neighbour", "0,0.1,1,Weibull,1,10\n"))
+    trace, answer = convert(*both, "--seed", 1, source=client)
+    assert "120 requests drawn from ServeGen's laws with seed 1" in answer.stdout
+    assert convert(*both, "--seed", 1, source=client)[0] == trace
+    assert convert(*both, source=client)[0] != trace
 
 
 @pytest.mark.parametrize(

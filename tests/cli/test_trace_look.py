@@ -74,6 +74,23 @@ def test_the_smallest_traces_are_drawn_too(times, tmp_path):
     draw_trace(trace, describe(trace), "tiny").savefig(tmp_path / "tiny.png")
 
 
+def test_a_trace_without_times_has_no_rate(cli, tmp_path):
+    path = tmp_path / "lengths.csv"
+    path.write_text("prompt_tokens,output_tokens\n10,20\n30,40\n")
+    trace = read_trace(path)
+    assert draw_trace(trace, describe(trace), "t").get_suptitle() == "t: 2 requests, no times"
+    assert json.loads(cli("trace", "info", path, "--json").stdout)["rate_rps"] is None
+    said = cli("trace", "info", path).stdout
+    assert "no times" in said and "inf" not in said
+
+
+def test_info_tells_what_the_reader_did(cli, tmp_path):
+    path = tmp_path / "mooncake.jsonl"
+    path.write_text(MOONCAKE.replace("4000", "1000").replace('"output_length": 50', '"output_length": 0'))
+    said = cli("trace", "info", path, "--sort").stdout
+    assert "dropped: 1 with output_tokens <= 0; 1 rows moved to sort by arrival" in " ".join(said.split())
+
+
 def test_fit_writes_a_workload_that_loads(cli, hour, tmp_path, scenario):
     out = tmp_path / "workload.toml"
     done = cli("trace", "fit", hour, "-o", out)

@@ -1,12 +1,10 @@
-"""Readers: both formats, gzip, every kind of broken file, and files of random bytes."""
+"""Readers: both formats, gzip, every kind of broken file."""
 
 import gzip
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
 from aladdin_traces import READERS, InputError, Reader, Source, Trace, read_trace, register_reader, write_trace
 from aladdin_traces.csv_table import CsvTable
@@ -75,7 +73,6 @@ BAD_TEXT = {
     "infinite": (PLAIN + "inf,5,5\n", "line 4, column arrival_s: 'inf'"),
     "empty cell": (PLAIN + "2,,5\n", "line 4, column prompt_tokens: ''"),
     "short row": (PLAIN + "2,5\n", "line 4, column output_tokens: ''"),
-    "negative tokens": (PLAIN + "2,5,-1\n", "line 4, column output_tokens: '-1'"),
     "negative time": ("arrival_s,prompt_tokens,output_tokens\n-1,5,5\n", "line 2, column arrival_s: '-1'"),
     "fraction": (PLAIN + "2,5.5,1\n", "line 4, column prompt_tokens: '5.5' .*whole"),
     "too large": (PLAIN + "2,2147483648,1\n", "line 4, column prompt_tokens: '2147483648' .*2147483647"),
@@ -90,8 +87,9 @@ BAD_TEXT = {
     "azure text": (AZURE + "\r\n2023-11-16 18:15:52,many,5", "line 6, column ContextTokens: 'many'"),
     "azure centuries": (
         "TIMESTAMP,ContextTokens,GeneratedTokens\n1700-01-01,1,1\n2200-01-01,1,1",
-        "column TIMESTAMP: '1700-01-01' .*century",
+        "line 3, column TIMESTAMP: '2200-01-01' .*century",
     ),
+    "azure seconds": ("TIMESTAMP,ContextTokens,GeneratedTokens\n5,1,1", "line 2, column TIMESTAMP: '5' .*time such as"),
     "no row": ("arrival_s,prompt_tokens,output_tokens\n", "'0 rows'"),
     "blank rows": ("arrival_s,prompt_tokens,output_tokens\n\n,,\n", "'0 rows'"),
     "nobody served": ("arrival_s,prompt_tokens,output_tokens\n0,0,1\n1,1,0\n", "'2 rows' .*every row has 0 tokens"),
@@ -196,49 +194,6 @@ def test_a_further_format_is_one_registration(tmp_path: Path, monkeypatch: pytes
 def test_a_table_names_a_missing_column() -> None:
     with pytest.raises(InputError, match=r"t columns: 'a, b' .*missing c or d"):
         CsvTable(Source("t", b"a,b\n1,2"), ["a"]).called("c", "d")
-
-
-def read_bytes(folder: Path, content: bytes) -> None:
-    """Read the bytes in every format: a trace or a one-line `InputError`, never another exception."""
-    path = write(folder, content, "random")
-    for name in (None, *READERS):
-        try:
-            trace = read_trace(path, name)
-        except InputError as error:
-            assert "\n" not in str(error)
-        else:
-            assert len(trace) >= 1
-
-
-fuzz = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-headers = st.sampled_from([PLAIN.split("\n")[0], AZURE.split("\r")[0], "arrival_s,prompt_tokens,output_tokens,klass"])
-cells = st.one_of(
-    st.integers().map(str),
-    st.floats().map(str),
-    st.datetimes().map(str),
-    st.sampled_from(["", "0", "1", "True", '"', "1e400", "0x10", "1_0", "\uff12", "NaT", "now", "2024", "9999-12-31"]),
-    st.text(max_size=5),
-)
-tables = st.lists(st.lists(cells, max_size=4).map(",".join), max_size=4).map("\n".join)
-
-
-@fuzz
-@given(content=st.binary(max_size=200))
-@example(content=b"\x1f\x8b\x08\x04")
-def test_random_bytes(tmp_path: Path, content: bytes) -> None:
-    read_bytes(tmp_path, content)
-
-
-@fuzz
-@given(content=st.binary(max_size=60))
-def test_random_bytes_in_gzip(tmp_path: Path, content: bytes) -> None:
-    read_bytes(tmp_path, gzip.compress(content)[: len(content) + 15])
-
-
-@fuzz
-@given(header=headers, body=tables)
-def test_random_cells(tmp_path: Path, header: str, body: str) -> None:
-    read_bytes(tmp_path, f"{header}\n{body}".encode("utf-8", "replace"))
 
 
 @needs_shared

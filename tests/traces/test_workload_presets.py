@@ -5,7 +5,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from aladdin_traces import (
@@ -16,22 +15,12 @@ from aladdin_traces import (
     Workload,
     index_of_dispersion,
     ks_distance,
-    read_trace,
     spearman,
     token_hit_ratio,
 )
+from experiments.traces.fidelity import FILES, HORIZON_S, LEVELS, PUBLISHED, WINDOWS_S, recorded, sampled
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "traces"
-HORIZON_S = {"ragpulse": 604_800.0, "sharegpt": 10_000.0}
-
-# Rate, index of dispersion by window, prompt and output at 50, 95 and 99 %, Spearman.
-PUBLISHED = {
-    "azure-conv": (5.5, {1: 1.4, 10: 3.9, 60: 16}, (1020, 4083, 4142), (129, 451, 601), 0.07),
-    "azure-code": (2.6, {1: 13, 10: 72, 60: 167}, (1469, 7303, 7436), (13, 90, 251), -0.02),
-    "mooncake-conversation": (3.4, {10: 2.1, 60: 2.9}, (6909, 39_600, 85_000), (350, 698, 1119), 0.07),
-    "ragpulse": (0.012, {1: 1.0, 10: 1.1, 60: 1.7}, (3140, 4425, 5438), (234, 670, 891), 0.42),
-    "sharegpt": (None, {}, (35, 1423, 2862), (286, 839, 1000), 0.14),
-}
 # Of the lengths; the first half of a trace, to which the workload was fitted, is nearly as far from the third quarter.
 KS_BOUND = {
     "azure-conv": (0.16, 0.21),
@@ -40,19 +29,11 @@ KS_BOUND = {
     "ragpulse": (0.08, 0.10),
     "sharegpt": (0.06, 0.05),
 }
-FILES = {
-    "azure-conv": "azure2023_conv.csv.gz",
-    "azure-code": "azure2023_code.csv.gz",
-    "mooncake-conversation": "mooncake_conversation_trace.jsonl.gz",
-    "ragpulse": "ragpulse_week.jsonl.gz",
-    "sharegpt": "sharegpt_10k_lengths.csv.gz",
-}
 
 
 @cache
 def samples(name: str) -> tuple[Trace, ...]:
-    horizon = HORIZON_S.get(name, 3600.0)
-    return tuple(WORKLOADS[name].sample(np.random.default_rng(seed), horizon) for seed in range(4))
+    return tuple(sampled(name, seed) for seed in range(4))
 
 
 def mean(name: str, figure: Callable[[Trace], float]) -> float:
@@ -61,28 +42,29 @@ def mean(name: str, figure: Callable[[Trace], float]) -> float:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_rate_and_burstiness_are_the_published_ones(name: str) -> None:
-    rate, dispersions, *_ = PUBLISHED[name]
     horizon = HORIZON_S.get(name, 3600.0)
+    rate = PUBLISHED[name].rate_rps
     if rate is not None:
         assert mean(name, len) / horizon == pytest.approx(rate, rel=0.1)
-    for window, published in dispersions.items():
+    for window, published in zip(WINDOWS_S, PUBLISHED[name].dispersion, strict=True):
         found = mean(name, lambda trace, window=window: index_of_dispersion(trace.arrival_s, window, horizon))
-        assert 1 / 1.6 < found / published < 1.6, f"{window} s: {found:.3g}"
+        assert published is None or 1 / 1.6 < found / published < 1.6, f"{window} s: {found:.3g}"
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_lengths_are_the_published_ones(name: str) -> None:
-    _, _, prompt, output, rank = PUBLISHED[name]
-    for column, figures, factor in (("prompt_tokens", prompt, 1.25), ("output_tokens", output, 1.25)):
-        for level, published in zip((50, 95, 99), figures, strict=True):
+    figures = PUBLISHED[name]
+    for column, lengths in (("prompt_tokens", figures.prompt), ("output_tokens", figures.output)):
+        for level, published in zip(LEVELS, lengths, strict=True):
             found = mean(name, lambda trace, c=column, level=level: float(np.percentile(getattr(trace, c), level)))
-            assert 1 / factor < found / published < factor, f"{column} p{level}: {found:.0f}"
-    assert mean(name, lambda t: spearman(t.prompt_tokens, t.output_tokens)) == pytest.approx(rank, abs=0.05)
+            assert 1 / 1.25 < found / published < 1.25, f"{column} p{level}: {found:.0f}"
+    assert mean(name, lambda t: spearman(t.prompt_tokens, t.output_tokens)) == pytest.approx(figures.spearman, abs=0.05)
 
 
 def test_mooncakes_prefixes_are_reused_as_published() -> None:
-    assert mean("mooncake-conversation", token_hit_ratio) == pytest.approx(0.37, abs=0.03)
-    assert mean("mooncake-conversation", lambda t: token_hit_ratio(t, 10_000)) == pytest.approx(0.22, abs=0.03)
+    endless, lru = PUBLISHED["mooncake-conversation"].hit_ratios
+    assert mean("mooncake-conversation", token_hit_ratio) == pytest.approx(endless, abs=0.03)
+    assert mean("mooncake-conversation", lambda t: token_hit_ratio(t, 10_000)) == pytest.approx(lru, abs=0.03)
 
 
 def test_ragpulse_has_its_turns() -> None:
@@ -106,17 +88,10 @@ def test_servegens_clients_are_as_published(name: str) -> None:
     assert index_of_dispersion(trace.arrival_s, 60.0, 3600.0) > 2.0
 
 
-def recorded(name: str) -> Trace:
-    if name == "sharegpt":
-        lengths = pd.read_csv(SHARED / FILES[name])
-        return Trace.from_arrays(np.arange(len(lengths)), lengths["prompt_tokens"], lengths["output_tokens"])
-    return read_trace(SHARED / FILES[name])
-
-
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public traces are not at hand")
 @pytest.mark.parametrize("name", FILES)
 def test_lengths_are_those_of_the_third_quarter(name: str) -> None:
-    whole = recorded(name)
+    whole = recorded(SHARED, name)
     part = whole.window(0.5 * whole.duration_s, 0.75 * whole.duration_s)
     for column, bound in zip(("prompt_tokens", "output_tokens"), KS_BOUND[name], strict=True):
         assert ks_distance(getattr(samples(name)[0], column), getattr(part, column)) < bound
@@ -125,7 +100,7 @@ def test_lengths_are_those_of_the_third_quarter(name: str) -> None:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public traces are not at hand")
 @pytest.mark.parametrize("name", ["azure-conv", "azure-code", "ragpulse"])
 def test_burstiness_is_that_of_the_third_quarter(name: str) -> None:
-    whole = recorded(name)
+    whole = recorded(SHARED, name)
     part = whole.window(0.5 * whole.duration_s, 0.75 * whole.duration_s)
     seeds = range(20)
     drawn = [WORKLOADS[name].sample(np.random.default_rng(seed), part.duration_s) for seed in seeds]
@@ -136,9 +111,9 @@ def test_burstiness_is_that_of_the_third_quarter(name: str) -> None:
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public traces are not at hand")
 def test_hit_ratios_of_the_mooncake_conversation_trace() -> None:
-    trace = recorded("mooncake-conversation")
-    assert token_hit_ratio(trace) == pytest.approx(0.37, abs=0.005)
-    assert token_hit_ratio(trace, 10_000) == pytest.approx(0.22, abs=0.005)
+    trace = recorded(SHARED, "mooncake-conversation")
+    ratios = (token_hit_ratio(trace), token_hit_ratio(trace, 10_000))
+    assert ratios == pytest.approx(PUBLISHED["mooncake-conversation"].hit_ratios, abs=0.005)
 
 
 @pytest.mark.parametrize("name", WORKLOADS)

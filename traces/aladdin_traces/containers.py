@@ -29,7 +29,7 @@ def open_table(source: Source, numbers: Sequence[str], labels: Sequence[str] = (
         return CsvTable(source, numbers, (*labels, *lists))
     wanted = [name for name in dict.fromkeys((*numbers, *labels, *lists)) if name in source.columns]
     try:
-        table = source.parquet().read(columns=wanted)
+        table = source.parquet().read(columns=wanted, use_threads=source.is_large)
     except (pa.ArrowException, OSError) as error:
         raise source.damaged_parquet(error) from None
     if not table.num_rows:

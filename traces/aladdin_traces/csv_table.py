@@ -6,21 +6,18 @@ A quoted cell that contains a line break would shift the line numbers after it; 
 import io
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from aladdin_traces.columns import FloatArray, factorized
 from aladdin_traces.errors import InputError
 from aladdin_traces.source import Source
 from aladdin_traces.tables import BoolArray, Table
-
-_NANOSECONDS = 1e9
-
-_LARGE_BYTES = 4_000_000
 
 
 class ArrowTable(Table):
@@ -42,7 +39,7 @@ class ArrowTable(Table):
 
     def cell(self, row: int, column: str) -> object:
         """Return the value."""
-        return self._table.column(column)[row].as_py()
+        return _without_bytes(self._table.column(column)[row].as_py())
 
     def floats(self, column: str) -> FloatArray:
         """Return the numbers of a numeric column; all NaN for any other."""
@@ -53,12 +50,17 @@ class ArrowTable(Table):
         return np.array(values.to_numpy(), dtype=np.float64)
 
     def names(self, column: str) -> pd.Categorical:
-        """Return the names: dictionary codes, without a Python object per row."""
-        try:
-            coded = self._table.column(column).cast(pa.string()).combine_chunks().dictionary_encode()
-        except pa.ArrowException:
-            kind = str(self._table.schema.field(column).type)
-            raise InputError(f"{self.name} column {column}", kind, "give a column of text") from None
+        """Return the names: dictionary codes, without a Python object per row.
+
+        Raises:
+            InputError: The column holds something else than text or numbers.
+        """
+        values = self._table.column(column)
+        if pa.types.is_floating(values.type):
+            self.refuse(column, ~pc.is_finite(values).fill_null(True).to_numpy(), "give a name or a number")
+        coded = None if pa.types.is_boolean(values.type) else _coded_text(values)
+        if coded is None:
+            raise InputError(f"{self.name} column {column}", str(values.type), "give a column of text")
         codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         names = coded.dictionary.to_pylist()
         if "" in names:
@@ -69,14 +71,13 @@ class ArrowTable(Table):
         """Return lists of a list column, or those written as numbers with spaces between."""
         return [_spaced_ids(value) for value in self._table.column(column).to_pylist()]
 
-    def elapsed(self, column: str) -> FloatArray:
-        """Return seconds after the first of a column of timestamps."""
+    def times(self, column: str) -> "pd.Series[Any]":
+        """Return timestamps, or the text of what is none."""
         values = self._table.column(column)
-        if not pa.types.is_timestamp(values.type):
-            return elapsed_seconds(self, column, pd.Series(values.to_pylist(), dtype=object).astype(str))
-        if values.null_count:
-            self.refuse(column, np.array(values.is_null().to_numpy()), "give a time")
-        return elapsed_seconds(self, column, values.to_pandas())
+        if pa.types.is_timestamp(values.type):
+            stamps: pd.Series[Any] = values.to_pandas(use_threads=False)
+            return stamps
+        return pd.Series([str(_without_bytes(value)) for value in values.to_pylist()], dtype=object)
 
     def absent(self, column: str) -> BoolArray:
         """Return which rows are null."""
@@ -131,11 +132,9 @@ class CsvTable(Table):
         """Return lists of numbers that stand in a cell with spaces between."""
         return [_spaced_ids(text) for text in self._cells[column]] if self._typed is None else self._typed.lists(column)
 
-    def elapsed(self, column: str) -> FloatArray:
-        """Return seconds after the first."""
-        return (
-            elapsed_seconds(self, column, self._cells[column]) if self._typed is None else self._typed.elapsed(column)
-        )
+    def times(self, column: str) -> "pd.Series[Any]":
+        """Return timestamps or text cells."""
+        return self._cells[column] if self._typed is None else self._typed.times(column)
 
     def absent(self, column: str) -> BoolArray:
         """Return which cells are empty; typed columns have none that are."""
@@ -148,26 +147,17 @@ class CsvTable(Table):
         return _text_cells(self._source)
 
 
-def elapsed_seconds(table: Table, column: str, values: "pd.Series[str]") -> FloatArray:
-    """Return calendar times as seconds after the first; a time without a zone is UTC.
+def _without_bytes(value: object) -> object:
+    """Return the text of a binary cell, and any other value as it is."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
-    Raises:
-        InputError: A value is no time, or times are more than a century apart.
-    """
-    times = pd.to_datetime(values, format="ISO8601", utc=True, errors="coerce")
-    table.refuse(column, times.isna().to_numpy(), "give a time such as 2023-11-16 18:15:46.6805900")
+
+def _coded_text(values: Any) -> Any | None:
+    """Return a column as dictionary-coded text, or nothing where that cannot be."""
     try:
-        stamps: npt.NDArray[np.int64] = times.dt.tz_convert(None).dt.as_unit("ns").to_numpy().astype(np.int64)
-    except (OverflowError, ValueError):  # int64 nanoseconds reach 292 years
-        raise _centuries(table, column) from None
-    if int(stamps.max()) - int(stamps.min()) >= 2**63:
-        raise _centuries(table, column)
-    elapsed: FloatArray = (stamps - stamps[0]) / _NANOSECONDS
-    return elapsed
-
-
-def _centuries(table: Table, column: str) -> InputError:
-    return InputError(f"{table.name} {table.kind} {column}", table.cell(0, column), "give times within one century")
+        return values.cast(pa.string()).combine_chunks().dictionary_encode()
+    except pa.ArrowException:
+        return None
 
 
 def _is_numeric(kind: pa.DataType) -> bool:
@@ -186,8 +176,7 @@ def _typed_columns(source: Source, numbers: Sequence[str], labels: Sequence[str]
         column_types={raw[name]: pa.string() for name in labels if name in raw},
     )
     try:
-        # Threads pay for large files only, and a process that ends while they start is a race.
-        read = pa_csv.ReadOptions(use_threads=len(source.data) > _LARGE_BYTES)
+        read = pa_csv.ReadOptions(use_threads=source.is_large)
         table = pa_csv.read_csv(pa.BufferReader(source.data), read, convert_options=options)
     except (pa.ArrowException, OSError):
         return None

@@ -62,7 +62,7 @@ class Description:
     Attributes:
         requests: Number of requests.
         duration_s: Seconds from time 0 to the last arrival.
-        rate_rps: Mean requests per second.
+        rate_rps: Mean requests per second; None if all arrive at time 0, as they do where the source has no times.
         dispersion: Index of dispersion by window in seconds; 1 for Poisson arrivals.
         gap_cv: Standard deviation over mean of the gaps.
         prompt: Prompt lengths.
@@ -74,11 +74,12 @@ class Description:
         models: Requests of each model, where the source has them.
         reuse: Prefix reuse, where the source has blocks.
         dropped: Rows that the reader left out, by reason.
+        notes: What else it did to the rows, by kind.
     """
 
     requests: int
     duration_s: float
-    rate_rps: float
+    rate_rps: float | None
     dispersion: dict[float, float | None]
     gap_cv: float | None
     prompt: Lengths
@@ -90,6 +91,7 @@ class Description:
     models: dict[str, int] | None
     reuse: Reuse | None
     dropped: dict[str, int]
+    notes: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """Return a table of plain numbers, text and tables."""
@@ -114,7 +116,7 @@ def describe(trace: Trace, cache_blocks: Sequence[int] = CACHE_BLOCKS) -> Descri
     return Description(
         requests=len(trace),
         duration_s=trace.duration_s,
-        rate_rps=trace.rate_rps,
+        rate_rps=trace.rate_rps if trace.duration_s > 0 else None,
         dispersion={window: _dispersion_or_none(trace.arrival_s, window) for window in WINDOWS_S},
         gap_cv=gap_cv(trace.arrival_s) if trace.arrival_s[-1] > trace.arrival_s[0] else None,
         prompt=_lengths(trace.prompt_tokens),
@@ -126,6 +128,7 @@ def describe(trace: Trace, cache_blocks: Sequence[int] = CACHE_BLOCKS) -> Descri
         models=None if trace.model is None else {str(k): int(v) for k, v in trace.model.value_counts().items()},
         reuse=_reuse(trace, cache_blocks),
         dropped=dict(trace.dropped),
+        notes=dict(trace.notes),
     )
 
 

@@ -44,7 +44,8 @@ def draw_trace(trace: Trace, found: Description, title: str) -> Figure:
 
     figure = Figure(figsize=(15, 8.4), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{title}: {found.requests:,} requests, {found.rate_rps:.3g} requests/s", fontsize=12)
+    rate = "no times" if found.rate_rps is None else f"{found.rate_rps:.3g} requests/s"
+    figure.suptitle(f"{title}: {found.requests:,} requests, {rate}", fontsize=12)
     panels = figure.subplots(2, 3).ravel()
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)

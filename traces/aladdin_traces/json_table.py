@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from aladdin_traces.columns import FloatArray, factorized
-from aladdin_traces.csv_table import elapsed_seconds
 from aladdin_traces.errors import InputError
 from aladdin_traces.tables import Table
+
+NAME_WANTED = "give a name or a number"
 
 
 class JsonTable(Table):
@@ -68,21 +69,26 @@ class JsonTable(Table):
             InputError: One is no text and no number, or a text that cannot be written.
         """
         values = self._columns[column]
-        self.refuse(column, np.array([not _is_name(v) for v in values]), "give a name or a number")
+        self.refuse(column, np.array([not is_name(v) for v in values]), NAME_WANTED)
         return factorized(values)
 
     def lists(self, column: str) -> Sequence[object]:
         """Return the values as they are."""
         return self._columns[column]
 
-    def elapsed(self, column: str) -> FloatArray:
-        """Return seconds after the first."""
-        return elapsed_seconds(self, column, pd.Series([str(value) for value in self._columns[column]]))
+    def times(self, column: str) -> "pd.Series[Any]":
+        """Return the values as text."""
+        return pd.Series([str(value) for value in self._columns[column]])
 
 
-def _is_name(value: object) -> bool:
-    """Half of a surrogate pair, which JSON lets pass, is no text: nobody could write it."""
-    return value is None or isinstance(value, int | float) or (isinstance(value, str) and _can_be_written(value))
+def is_name(value: object) -> bool:
+    """Say whether a JSON value can name something; null is no name, which is allowed.
+
+    Half of a surrogate pair, which JSON lets pass, is no text: nobody could write it.
+    """
+    if isinstance(value, str):
+        return _can_be_written(value)
+    return value is None or (not isinstance(value, bool) and isinstance(value, int | float) and abs(value) < math.inf)
 
 
 def _can_be_written(text: str) -> bool:

@@ -11,7 +11,7 @@ from aladdin_traces.columns import FloatArray
 from aladdin_traces.errors import InputError
 
 
-def check_size(expected: float, horizon_s: float) -> None:
+def check_size(expected: float, horizon_s: float, field: str = "horizon_s") -> None:
     """Refuse a draw that would not fit in memory.
 
     Raises:
@@ -19,7 +19,7 @@ def check_size(expected: float, horizon_s: float) -> None:
     """
     if expected > REQUESTS_MAX:
         mend = f"it asks for about {expected:.3g} draws; shorten it or lower the rate to stay below {REQUESTS_MAX:.0e}"
-        raise InputError("horizon_s", horizon_s, mend)
+        raise InputError(field, horizon_s, mend)
 
 
 def poisson_times(rng: np.random.Generator, rate: float, span: float) -> FloatArray:

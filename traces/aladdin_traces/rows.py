@@ -45,12 +45,20 @@ class Rows:
     request_id: pd.Categorical | None = None
     prefix_blocks: PrefixBlocks | None = None
 
-    def trace(self, sort: bool = False, wanted: dict[str, BoolArray] | None = None) -> Trace:
+    def trace(
+        self,
+        sort: bool = False,
+        wanted: dict[str, BoolArray] | None = None,
+        notes: dict[str, int] | None = None,
+        origin_s: float | None = None,
+    ) -> Trace:
         """Check the order of the rows, drop those without tokens and count them, start the clock at the first row.
 
         Args:
             sort: Sort rows that are out of order and count them, rather than refuse them.
             wanted: Further rows to drop: masks of those to keep, by the reason for which the others are dropped.
+            notes: What the reader has done to the rows.
+            origin_s: Where the clock starts; by default at the first row.
 
         Raises:
             InputError: A time goes back, or no row is left.
@@ -65,12 +73,12 @@ class Rows:
         if goes_back.any():
             kept = kept[np.argsort(arrivals[kept], kind="stable")]
         return Trace.from_arrays(
-            arrivals[kept] - arrivals.min(),
+            arrivals[kept] - (arrivals.min() if origin_s is None else origin_s),
             self.prompt_tokens[kept],
             self.output_tokens[kept],
             None if self.klass is None else self.klass[kept],
             dropped=dropped,
-            notes={MOVED: int(goes_back.sum())} if goes_back.any() else {},
+            notes={**(notes or {}), **({MOVED: int(goes_back.sum())} if goes_back.any() else {})},
             prefix_blocks=None if self.prefix_blocks is None else self.prefix_blocks.take(kept),
             session=None if self.session is None else self.session.take(kept),
             model=None if self.model is None else self.model.take(kept),

@@ -17,6 +17,9 @@ from aladdin_traces.prefix import PrefixBlocks
 
 BoolArray = npt.NDArray[np.bool_]
 
+_NANOSECONDS = 1e9
+_YEARS = 100
+
 
 class Table(ABC):
     """Rows of requests with named columns.
@@ -56,12 +59,23 @@ class Table(ABC):
         """Return a column of lists."""
 
     @abstractmethod
+    def times(self, column: str) -> "pd.Series[Any]":
+        """Return a column of calendar times, or of their text."""
+
     def elapsed(self, column: str) -> FloatArray:
-        """Return a column of calendar times as seconds after its first.
+        """Return a column of calendar times as seconds after its first; a time without a zone is UTC.
 
         Raises:
-            InputError: A value is no time, or times are more than a century apart.
+            InputError: Names the first line whose value is no time, or is more than a century from the first.
         """
+        times = pd.to_datetime(self.times(column), format="ISO8601", utc=True, errors="coerce")
+        self.refuse(column, times.isna().to_numpy(), "give a time such as 2023-11-16 18:15:46.6805900")
+        years = times.dt.year.to_numpy()
+        # int64 nanoseconds reach 292 years
+        self.refuse(column, np.abs(years - years[0]) > _YEARS, "give times within one century of the first")
+        nanoseconds = (times - times.iloc[0]).dt.as_unit("ns").to_numpy().astype(np.int64)
+        elapsed: FloatArray = nanoseconds / _NANOSECONDS
+        return elapsed
 
     def has(self, *aliases: str) -> bool:
         """Say whether the file has one of these columns."""
@@ -117,13 +131,13 @@ class Table(ABC):
         self.refuse(column, ~good, f"give a {'whole number' if whole else 'number'}{bounds}")
         return values
 
-    def tokens(self, *aliases: str, low: float = -np.inf, missing: float | None = None) -> FloatArray:
-        """Return a column as whole numbers from ``low`` up to the int32 maximum.
+    def tokens(self, *aliases: str, missing: float | None = None) -> FloatArray:
+        """Return a column as whole numbers up to the int32 maximum; `Rows` drops and counts those <= 0.
 
         Raises:
             InputError: Names the first line whose value is not such a number.
         """
-        return self.numbers(*aliases, low=low, high=TOKENS_MAX, whole=True, missing=missing)
+        return self.numbers(*aliases, low=-np.inf, high=TOKENS_MAX, whole=True, missing=missing)
 
     def labels(self, *aliases: str) -> pd.Categorical | None:
         """Return the names in the first of these columns that the file has; None where it has none of them."""

@@ -104,7 +104,7 @@ def convert(
     ] = None,
     clip_prompt: Annotated[int | None, typer.Option("--clip-prompt", help="Cut prompts to so many tokens.")] = None,
     clip_output: Annotated[int | None, typer.Option("--clip-output", help="Cut outputs to so many tokens.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of thinning and jitter.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of thinning, jitter, and requests drawn as ServeGen's are.")] = 0,
     json: JsonOption = False,
 ) -> None:
     """Convert a trace to another format, for ourselves or for the load generator that is to replay it.
@@ -127,7 +127,7 @@ def convert(
         )
         trace = read_trace(file, format, options)
     if also:
-        trace = merge([trace, *(read_trace(path) for path in also)])
+        trace = merge([trace, *(read_trace(path, options=ReadOptions(seed=seed)) for path in also)])
     changes: list[tuple[str, Any, Callable[[Trace, Any], Trace]]] = [
         ("--split", part, split),
         ("--window", window, lambda trace, text: trace.window(*_bounds(text))),

@@ -61,10 +61,12 @@ def info(
 
 def _rows(found: Description) -> dict[str, tuple[str, str]]:
     rows = {
-        "requests": (f"{found.requests:,}", _dropped(found)),
+        "requests": (f"{found.requests:,}", _what_was_done(found)),
         "duration": (f"{found.duration_s:,.0f} s", f"{found.duration_s / 3600:.3g} h"),
-        "rate": (f"{found.rate_rps:.4g}/s", "mean requests per second"),
+        "rate": ("-", "no times"),
     }
+    if found.rate_rps is not None:
+        rows["rate"] = (f"{found.rate_rps:.4g}/s", "mean requests per second")
     for window, index in found.dispersion.items():
         value = "-" if index is None else f"{index:.3g}"
         rows[f"dispersion, {window:g} s"] = (value, "variance over mean of the count per window; Poisson has 1")
@@ -94,10 +96,10 @@ def _lengths(lengths: Lengths) -> tuple[str, str]:
     return f"{lengths.mean:,.0f}", f"mean; {quantiles}"
 
 
-def _dropped(found: Description) -> str:
-    if not found.dropped:
-        return "none dropped"
-    return "dropped: " + ", ".join(f"{count:,} with {reason}" for reason, count in found.dropped.items())
+def _what_was_done(found: Description) -> str:
+    dropped = ", ".join(f"{count:,} with {reason}" for reason, count in found.dropped.items())
+    notes = [f"{count:,} {note}" for note, count in found.notes.items()]
+    return "; ".join([f"dropped: {dropped}" if dropped else "none dropped", *notes])
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -145,7 +147,7 @@ def _fidelity_table(found: Fit, close: Fidelity) -> Table:
     for heading in ("trace", "sample", "KS distance"):
         table.add_column(heading, justify="right")
     one, other = close.trace, close.sample
-    table.add_row("requests/s", f"{one.rate_rps:.4g}", f"{other.rate_rps:.4g}", "")
+    table.add_row("requests/s", _short(one.rate_rps), _short(other.rate_rps), "")
     for window, index in one.dispersion.items():
         table.add_row(f"dispersion, {window:g} s", _short(index), _short(other.dispersion[window]), "")
     table.add_row("gap CV", _short(one.gap_cv), _short(other.gap_cv), "")

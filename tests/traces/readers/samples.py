@@ -60,8 +60,14 @@ RAGPULSE = (
     '{"timestamp": "30", "input_length": 3900, "output_length": 12, "hash_ids": {}, "session_id": "s1"}\n\n'
 )
 SERVEGEN = '{"request_id": 0, "type": "multimodal", "input_length": 1207, "output_length": 495, "duration": 13254}\n'
-SERVEGEN_RATES = "0,0.35,1.17,Gamma,0.72,3.87\n600,0.37,1.17,Weibull,0.72,3.68\n"
-SERVEGEN_LAWS = '{"0": {"input_tokens": "{138: 0.5, 140: 0.5}", "output_tokens": "{7: 1.0}"}}'
+SERVEGEN_RATES = (
+    "600,0.35,1.17,Gamma,0.72,3.87\n1200,0.37,1.3,Weibull,0.75,2.99\n1800,0.0,0.0,,0.0,0.0\n2400,0.1,1.0,Poisson,1,1\n"
+)
+SERVEGEN_LAWS = (
+    '{"0": {"input_tokens": "{138: 0.25, 140: 0.75}", "output_tokens": "{7: 1.0}"}, '
+    '"1800": {"input_tokens": "{}", "output_tokens": "{}"}, '
+    '"2400": {"input_tokens": "{20: 4e-1, 0: 0.6}", "output_tokens": "{9: 1.0}"}}'
+)
 SHAREGPT = (
     '[\n  {"id": "1", "conversations": [{"from": "human", "value": "Hello there, you!"}, '
     '{"from": "gpt", "value": "Hi! How can I help you today?"}]},\n'
@@ -145,6 +151,12 @@ def sample_bytes(name: str) -> bytes:
     """The content of a sample."""
     content = SAMPLES[name][1]
     return content if isinstance(content, bytes) else content.encode()
+
+
+def servegen_client(folder: Path, rates: str | bytes = SERVEGEN_RATES, laws: str | bytes = SERVEGEN_LAWS) -> Path:
+    """Write a client of ServeGen, whose two files find each other by their names; return the first."""
+    written(folder, laws, "chunk-0-dataset.json")
+    return written(folder, rates, "chunk-0-trace.csv")
 
 
 def written(folder: Path, content: str | bytes, name: str = "trace") -> Path:

@@ -64,9 +64,9 @@ def test_times_that_go_back_are_refused_and_equal_ones_kept(tmp_path: Path, name
 
 @each_format
 def test_rows_without_tokens_are_dropped_and_counted(tmp_path: Path, name: str) -> None:
-    trace = read_trace(file_of(tmp_path, name, (0, 0, 0), (1, 5, 0), (2, 0, 5), (3, 5, 5)))
+    trace = read_trace(file_of(tmp_path, name, (0, 0, 0), (1, 5, 0), (2, -1, 5), (3, 5, 5), (4, 5, -(10**12))))
     assert trace.arrival_s.tolist() == [3.0]
-    assert trace.dropped == {"prompt_tokens <= 0": 2, "output_tokens <= 0": 1}
+    assert trace.dropped == {"prompt_tokens <= 0": 2, "output_tokens <= 0": 2}
     with pytest.raises(InputError, match="every row has 0 tokens"):
         read_trace(file_of(tmp_path, name, (0, 0, 0), (1, 5, 0)))
 

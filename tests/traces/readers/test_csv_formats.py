@@ -1,7 +1,12 @@
 """Formats of named columns: Azure, BurstGPT, Vidur and the plain table."""
 
+import io
+import math
+import subprocess
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from aladdin_traces import InputError, ReadOptions, Trace, read_trace
@@ -94,3 +99,58 @@ def test_the_plain_table_holds_everything(tmp_path: Path) -> None:
 def test_bad_plain_tables(tmp_path: Path, change: tuple[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_trace(written(tmp_path, samples.PLAIN_FULL.replace(*change)))
+
+
+def table_with(column: str, *values: object) -> bytes:
+    """Requests of 5 and 5 tokens a second apart, in Parquet, with a column of these values."""
+    columns = {"arrival_s": range(len(values)), "prompt_tokens": 5, "output_tokens": 5}
+    packed = io.BytesIO()
+    pd.DataFrame({**columns, column: values}).to_parquet(packed, index=False)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("prompt_tokens", (b"5", b"ten"), "row 1, column prompt_tokens: '5'"),
+        ("session", (True, False), "column session: 'bool' .*text"),
+        ("request_id", (1.0, math.inf), "row 2, column request_id: inf .*name"),
+    ],
+)
+def test_parquet_columns_of_another_type(tmp_path: Path, column: str, values: tuple[object, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_trace(written(tmp_path, table_with(column, *values)))
+
+
+def test_azures_times_in_parquet(tmp_path: Path) -> None:
+    lengths = {"ContextTokens": [1, 1], "GeneratedTokens": [1, 1]}
+    packed = io.BytesIO()
+    pd.DataFrame({"TIMESTAMP": [b"2024-05-10", b"2024-05-10 00:00:02"], **lengths}).to_parquet(packed)
+    assert read_trace(written(tmp_path, packed.getvalue())).arrival_s.tolist() == [0.0, 2.0]
+    packed = io.BytesIO()
+    pd.DataFrame({"TIMESTAMP": pd.to_datetime(["2024-05-10", None]), **lengths}).to_parquet(packed)
+    with pytest.raises(InputError, match=r"row 2, column TIMESTAMP: None .*give a time"):
+        read_trace(written(tmp_path, packed.getvalue()))
+
+
+def test_times_of_any_century_are_read(tmp_path: Path) -> None:
+    text = "TIMESTAMP,ContextTokens,GeneratedTokens\n1500-01-01 00:00:00,1,1\n1500-01-01 00:00:00.000001,1,1\n"
+    assert read_trace(written(tmp_path, text)).arrival_s.tolist() == [0.0, 1e-6]
+
+
+THREADS_STARTED = """
+import os, sys
+from aladdin_traces import read_trace
+before = len(os.listdir("/proc/self/task"))
+read_trace(sys.argv[1])
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+@pytest.mark.parametrize(("content", "most"), [(samples.PLAIN, 1), (samples.parquet(samples.PLAIN), 0)])
+def test_a_small_file_starts_no_pool_of_threads(tmp_path: Path, content: str | bytes, most: int) -> None:
+    """A process that ends while they start is aborted; the one of CSV has started once it has read the file."""
+    command = [sys.executable, "-c", THREADS_STARTED, str(written(tmp_path, content))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) <= most

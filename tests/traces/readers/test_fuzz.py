@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from aladdin_traces import READERS, InputError, read_trace
-from tests.traces.readers.samples import SAMPLES, sample_bytes, written
+from tests.traces.readers import samples
+from tests.traces.readers.samples import SAMPLES, sample_bytes, servegen_client, written
 
 KEYS = [
     "timestamp", "input_length", "output_length", "hash_ids", "session_id", "delay", "turns", "text", "text_input",
@@ -23,24 +24,15 @@ COLUMNS = [
     "prompt_tokens", "output_tokens", "klass", "session", "prefix_blocks", "block_size", "timestamp", "input_length",
     "output_length", "hash_ids", "x", "", '"',
 ]  # fmt: skip
+HEADERS = [
+    ["TIMESTAMP", "ContextTokens", "GeneratedTokens"],
+    ["arrival_s", "prompt_tokens", "output_tokens"],
+    ["arrival_s", "prompt_tokens", "output_tokens", "klass"],
+]
 NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from([-1, 0, 1, 16, 512, 2**31, 2**63, 10**400]))
 ODDITIES = [
-    "",
-    "0",
-    "-1",
-    "1 2",
-    "True",
-    '"',
-    "1e400",
-    "0x10",
-    "1_0",
-    "\uff12",
-    "NaT",
-    "now",
-    "2024",
-    "9999-12-31",
-    "a,",
-]
+    "", "0", "1", "-1", "1 2", "True", '"', "1e400", "0x10", "1_0", "\uff12", "NaT", "now", "2024", "9999-12-31", "a,",
+]  # fmt: skip
 CELLS = st.one_of(
     st.integers().map(str),
     st.floats().map(str),
@@ -59,8 +51,13 @@ thorough = settings(max_examples=100, deadline=None, suppress_health_check=[Heal
 quick = settings(thorough, max_examples=25)
 
 
-def check(folder: Path, content: bytes, *formats: str | None) -> None:
-    path = written(folder, content)
+@pytest.fixture(autouse=True)
+def few_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rate with a few more digits is to be refused, not drawn."""
+    monkeypatch.setattr("aladdin_traces.point_processes.REQUESTS_MAX", 10_000)
+
+
+def check(path: Path, *formats: str | None) -> None:
     for name in formats or (None, *READERS):
         try:
             trace = read_trace(path, name)
@@ -69,6 +66,19 @@ def check(folder: Path, content: bytes, *formats: str | None) -> None:
         else:
             assert len(trace) >= 1
             assert len(trace.to_frame()) == len(trace)
+
+
+def mutated(data: st.DataObject, sample: bytes) -> bytes:
+    """Cut, overwrite, insert or double a piece of a good file."""
+    content = bytearray(sample)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(content)))
+        width = data.draw(st.sampled_from([0, 1, 2, 8, 40]))
+        piece = data.draw(
+            st.one_of(st.binary(max_size=4), CELLS.map(str.encode), st.just(bytes(content[at : at + width]) * 2))
+        )
+        content[at : at + width] = piece
+    return bytes(content)
 
 
 @thorough
@@ -83,47 +93,65 @@ def check(folder: Path, content: bytes, *formats: str | None) -> None:
 @example(content=b"[[1]]")
 @example(content=b"\n\n,\n")
 def test_random_bytes(tmp_path: Path, content: bytes) -> None:
-    check(tmp_path, content)
+    check(written(tmp_path, content))
 
 
 @thorough
 @given(content=st.binary(max_size=60))
 def test_random_bytes_in_gzip(tmp_path: Path, content: bytes) -> None:
-    check(tmp_path, gzip.compress(content)[: len(content) + 15])
+    check(written(tmp_path, gzip.compress(content)[: len(content) + 15]))
 
 
 @thorough
 @given(lines=st.lists(OBJECTS, min_size=1, max_size=4), as_list=st.booleans())
 def test_random_json(tmp_path: Path, lines: list[object], as_list: bool) -> None:
     text = json.dumps(lines) if as_list else "\n".join(map(json.dumps, lines))
-    check(tmp_path, text.encode())
+    check(written(tmp_path, text.encode()))
 
 
-@thorough
+@settings(thorough, max_examples=180)
 @given(
-    header=st.lists(st.sampled_from(COLUMNS), min_size=1, max_size=6),
+    header=st.one_of(st.sampled_from(HEADERS), st.lists(st.sampled_from(COLUMNS), min_size=1, max_size=6)),
     rows=st.lists(st.lists(CELLS, max_size=6), max_size=4),
     end=st.sampled_from(["\n", "\r\n", "\r"]),
 )
 def test_random_tables(tmp_path: Path, header: list[str], rows: list[list[str]], end: str) -> None:
     text = end.join(",".join(cells) for cells in [header, *rows])
-    check(tmp_path, text.encode("utf-8", "replace"))
+    check(written(tmp_path, text.encode("utf-8", "replace")))
 
 
 @quick
 @pytest.mark.parametrize("name", SAMPLES)
 @given(data=st.data())
 def test_mutated_samples(tmp_path: Path, name: str, data: st.DataObject) -> None:
-    """Cut, overwrite, insert or double a piece of a good file."""
-    content = bytearray(sample_bytes(name))
-    for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, len(content)))
-        width = data.draw(st.sampled_from([0, 1, 2, 8, 40]))
-        piece = data.draw(
-            st.one_of(st.binary(max_size=4), CELLS.map(str.encode), st.just(bytes(content[at : at + width]) * 2))
-        )
-        content[at : at + width] = piece
-    check(tmp_path, bytes(content), None, SAMPLES[name][0])
+    check(written(tmp_path, mutated(data, sample_bytes(name))), None, SAMPLES[name][0])
+
+
+@thorough
+@given(data=st.data(), which=st.sampled_from(["rates", "laws"]))
+def test_mutated_clients_of_servegen(tmp_path: Path, data: st.DataObject, which: str) -> None:
+    sample = samples.SERVEGEN_RATES if which == "rates" else samples.SERVEGEN_LAWS
+    check(servegen_client(tmp_path, **{which: mutated(data, sample.encode())}), None, "servegen-client")
+
+
+@thorough
+@given(
+    rows=st.lists(
+        st.tuples(CELLS, CELLS, CELLS, st.sampled_from(["Gamma", "Weibull", "Poisson", "", "x"]), CELLS, CELLS),
+        min_size=1,
+        max_size=4,
+    ),
+    rising=st.booleans(),
+    law=st.dictionaries(CELLS, CELLS, max_size=3),
+)
+def test_random_clients_of_servegen(
+    tmp_path: Path, rows: list[tuple[str, ...]], rising: bool, law: dict[str, str]
+) -> None:
+    lines = [",".join([str(60 * i) if rising else time, *cells]) for i, (time, *cells) in enumerate(rows)]
+    text = "{" + ", ".join(f"{tokens}: {weight}" for tokens, weight in law.items()) + "}"
+    laws = samples.SERVEGEN_LAWS.replace('"{7: 1.0}"', json.dumps(text)) if law else samples.SERVEGEN_LAWS
+    path = servegen_client(tmp_path, "\n".join(lines).encode("utf-8", "replace"), laws)
+    check(path, None, "servegen-client")
 
 
 @quick
@@ -138,4 +166,4 @@ def test_samples_with_another_value(tmp_path: Path, name: str, data: st.DataObje
         line[key] = data.draw(VALUES)
     else:
         del line[key]
-    check(tmp_path, "\n".join(map(json.dumps, lines)).encode(), None, SAMPLES[name][0])
+    check(written(tmp_path, "\n".join(map(json.dumps, lines)).encode()), None, SAMPLES[name][0])

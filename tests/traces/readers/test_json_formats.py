@@ -75,6 +75,14 @@ def test_aiperfs_later_turns_contain_the_earlier_ones(tmp_path: Path) -> None:
     assert trace == Trace.from_arrays([0.0, 0.5], [2, 13], [10, 10], session=["a", "a"])
 
 
+def test_aiperfs_turns_of_negative_length_were_not_served(tmp_path: Path) -> None:
+    turns = [{"input_length": 8}, {"input_length": -5}, {"input_length": 3, "output_length": -1}, {"input_length": 4}]
+    path = written(tmp_path, json.dumps({"turns": turns}))
+    trace = read_trace(path, options=ReadOptions(output_tokens=10))
+    assert trace.prompt_tokens.tolist() == [8, 25]
+    assert trace.dropped == {"prompt_tokens <= 0": 1, "output_tokens <= 0": 1}
+
+
 def test_aiperfs_single_turns(tmp_path: Path) -> None:
     options = ReadOptions(tokenizer=lambda text: len(text.split()))
     trace = read_trace(written(tmp_path, samples.AIPERF_SINGLE_TURN), options=options)
@@ -104,14 +112,6 @@ def test_ragpulse_is_sorted_and_says_so(tmp_path: Path) -> None:
 
 def test_servegens_list_of_requests(tmp_path: Path) -> None:
     assert read_trace(written(tmp_path, samples.SERVEGEN)) == Trace.from_arrays([0.0], [1207], [495], request_id=["0"])
-
-
-@pytest.mark.parametrize(
-    ("text", "holds"), [(samples.SERVEGEN_RATES, "arrival rates"), (samples.SERVEGEN_LAWS, "laws of lengths")]
-)
-def test_servegens_client_files_are_for_the_generator(tmp_path: Path, text: str, holds: str) -> None:
-    with pytest.raises(InputError, match=f"ServeGen client file holds .*{holds}.*clients"):
-        read_trace(written(tmp_path, text))
 
 
 @pytest.mark.parametrize("name", ["guidellm", "guidellm in JSON", "guidellm in CSV", "guidellm in Parquet"])
@@ -194,20 +194,30 @@ BAD = {
     "no object": (samples.MOONCAKE + "[1]\n", "line 3: .1. .*JSON object"),
     "list of numbers": ("[1, 2]", "item 1: 1 .*JSON object"),
     "empty list": ("[]", "the list is empty"),
-    "deep": ("[" * 100_000, "nested too deeply"),
+    "deep": ("[" * 100_000, r"line 1: '\[\[.*nested too deeply"),
     "no length": (samples.MOONCAKE + '{"timestamp": 20000, "output_length": 5}', "line 3, key input_length: None"),
     "text": (samples.MOONCAKE.replace("672", '"many"'), "line 2, key input_length: 'many'"),
     "fraction": (samples.MOONCAKE.replace("672", "1.5"), "line 2, key input_length: 1.5 .*whole"),
     "boolean": (samples.MOONCAKE.replace("672", "true"), "line 2, key input_length: True"),
     "a billion": (samples.MOONCAKE.replace("672", "10000000000"), "line 2, key input_length: 10000000000"),
     "huge": (samples.MOONCAKE.replace("672", "1" + "0" * 400), "line 2, key input_length: 1000"),
-    "thousands of digits": (samples.MOONCAKE.replace("672", "1" * 5000), "line 2: .*cannot be read"),
+    "thousands of digits": (samples.MOONCAKE.replace("672", "1" * 5000), "line 2: '{.timestamp.*cannot be read"),
+    "key twice": (samples.MOONCAKE.replace('"output_length": 26', '"timestamp": 5'), "line 2: 'timestamp' .*key twice"),
+    "key twice at once": ('{"prompt": "a", "prompt": "b"}\n', "line 1: 'prompt' .*key twice"),
+    "key twice inside": (samples.SHAREGPT.replace('"value": "Hm"', '"from": "Hm"'), "trace: 'from' .*key twice"),
     "NaN": (samples.MOONCAKE.replace("10535", "NaN"), "line 2, key timestamp: nan"),
     "ids as text": (samples.MOONCAKE.replace("[46, 48]", '"46"'), "line 2, key hash_ids: '46' .*block ids"),
     "negative id": (samples.MOONCAKE.replace("48", "-48"), r"line 2, key hash_ids: \[46, -48\]"),
     "ragpulse length": (samples.RAGPULSE.replace("3900", "-"), "not JSON"),
     "qwen text": (samples.QWEN.replace("62.5", '"x"'), "line 2, key timestamp: 'x'"),
     "qwen list": (samples.QWEN.replace('"chat_id": 160', '"chat_id": [160]'), r"line 2, key chat_id: \[160\]"),
+    "qwen NaN": (samples.QWEN.replace('"chat_id": 160', '"chat_id": NaN'), "line 2, key chat_id: nan .*name"),
+    "qwen parent": (
+        samples.QWEN.replace('"parent_chat_id": 7', '"parent_chat_id": Infinity'),
+        "line 3, key parent_chat_id: inf .*name",
+    ),
+    "ragpulse session": (samples.RAGPULSE.replace('"s2"', "true"), "line 2, key session_id: True .*name"),
+    "weka id": (samples.WEKA.replace('"two"', "true"), "line 2, key id: True .*name"),
     "weka block sizes": (
         samples.WEKA.replace('"block_size": 64, "req', '"block_size": 32, "req'),
         "key block_size: 32",
@@ -219,6 +229,7 @@ BAD = {
     "sim tool": (samples.LLMSERVINGSIM_AGENTIC.replace(": 2000000000", ": -2"), "key tool_duration_ns: -2"),
     "turns": ('{"session_id": 1, "turns": []}', "line 1, key turns"),
     "session": ('{"session_id": [1], "text": "x"}', r"line 1, key session_id: \[1\]"),
+    "session as a boolean": ('{"session_id": true, "text": "x"}', "line 1, key session_id: True .*name"),
     "no text": ('{"text": 5}', "line 1: 5 .*text"),
     "delay": ('{"text": "x", "delay": "soon"}', "line 1, key delay: 'soon'"),
     "prompt": ('{"prompt": null}', "line 1: None .*text"),

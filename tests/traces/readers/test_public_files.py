@@ -9,6 +9,7 @@ from aladdin_traces import InputError, ReadOptions, Trace, read_trace, write_tra
 from aladdin_traces.readers.registry import choose_reader
 from aladdin_traces.rows import MOVED
 from aladdin_traces.source import open_source
+from tests.traces.readers.samples import servegen_client
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "traces"
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="the public trace files are not beside the project")
@@ -97,5 +98,15 @@ def test_ragpulse_has_one_inversion_and_its_sessions() -> None:
 def test_rates_are_no_requests() -> None:
     with pytest.raises(InputError, match="none of the known formats"):
         read_trace(SHARED / "azure2024_week_rate_digitised.csv.gz")
-    with pytest.raises(InputError, match="ServeGen client file"):
-        read_trace(SHARED / "samples/servegen_client_trace_head3.csv")
+
+
+def test_a_servegen_client_has_the_requests_of_its_rates(tmp_path: Path) -> None:
+    rates = (SHARED / "samples/servegen_client_trace_head3.csv").read_bytes()
+    trace = read_trace(servegen_client(tmp_path, rates))
+    # Rates of 600-second windows are counts of requests: 214, 224 and 163.
+    assert np.bincount((trace.arrival_s // 600.0).astype(int)).tolist() == [214, 224, 163]
+    for line in rates.decode().splitlines():
+        _, rate, cv, law, shape, scale = line.split(",")
+        if law == "Gamma":
+            assert float(shape) * float(scale) == pytest.approx(1.0 / float(rate), rel=1e-3)  # seconds
+            assert float(shape) ** -0.5 == pytest.approx(float(cv), rel=1e-6)

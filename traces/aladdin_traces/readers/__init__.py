@@ -8,6 +8,7 @@ from aladdin_traces.readers import (  # noqa: I001  what is more particular is t
     qwen as qwen,
     ragpulse as ragpulse,
     servegen as servegen,
+    servegen_client as servegen_client,
     weka as weka,
     llmservingsim as llmservingsim,
     sharegpt as sharegpt,

@@ -12,7 +12,7 @@ import numpy as np
 
 from aladdin_traces import checks
 from aladdin_traces.errors import InputError
-from aladdin_traces.json_table import JsonTable
+from aladdin_traces.json_table import NAME_WANTED, JsonTable, is_name
 from aladdin_traces.readers.mooncake import MOONCAKE_BLOCK
 from aladdin_traces.readers.registry import Reader, ReadOptions, register_reader
 from aladdin_traces.readers.texts import text_tokens
@@ -62,8 +62,8 @@ def _turns(source: Source, options: ReadOptions) -> Iterator[tuple[str, dict[str
     clock = _Clock(source)
     for place, item in source.objects():
         session = item.get("session_id")
-        if session is not None and not isinstance(session, str | int):
-            raise InputError(f"{source.name} {place}, key session_id", session, "give text or a number")
+        if not is_name(session):
+            raise InputError(f"{source.name} {place}, key session_id", session, NAME_WANTED)
         if "turns" in item:
             # A session without a name goes by its place, so that its turns stay together.
             rows = _multi_turn(source, place, {**item, "session_id": place if session is None else session}, options)
@@ -74,16 +74,24 @@ def _turns(source: Source, options: ReadOptions) -> Iterator[tuple[str, dict[str
 
 
 def _multi_turn(source: Source, place: str, item: dict[str, Any], options: ReadOptions) -> Iterator[dict[str, Any]]:
-    """Yield the turns of a session, each with the prompts and answers before it in its prompt."""
+    """Yield the turns of a session, each with the prompts and answers before it in its prompt.
+
+    A turn whose length is negative was not served: it keeps that length and adds nothing to those after it.
+    """
     turns = item["turns"]
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
         raise InputError(f"{source.name} {place}, key turns", turns, "give a list of turns with a text each")
     tokens = 0
     for turn in turns:
         output = turn.get("output_length", options.output_tokens)
-        tokens += _whole(source, place, "input_length", _prompt_tokens(source, place, turn, options))
-        yield {**turn, "input_length": tokens, "output_length": output, "session_id": item["session_id"]}
-        tokens += _whole(source, place, "output_length", output)
+        own = _whole(source, place, "input_length", _prompt_tokens(source, place, turn, options))
+        row = {**turn, "output_length": output, "session_id": item["session_id"]}
+        if own < 0:
+            yield {**row, "input_length": own}
+            continue
+        tokens += own
+        yield {**row, "input_length": tokens}
+        tokens += max(_whole(source, place, "output_length", output), 0)
 
 
 def _prompt_tokens(source: Source, place: str, turn: dict[str, Any], options: ReadOptions) -> Any:
@@ -94,7 +102,7 @@ def _prompt_tokens(source: Source, place: str, turn: dict[str, Any], options: Re
 
 
 def _whole(source: Source, place: str, key: str, value: object) -> int:
-    return checks.whole(f"{source.name} {place}, key {key}", value, low=0, high=checks.TOKENS_MAX)
+    return checks.whole(f"{source.name} {place}, key {key}", value, low=-checks.TOKENS_MAX, high=checks.TOKENS_MAX)
 
 
 def _refusal(source: Source) -> str | None:

@@ -22,7 +22,7 @@ def _read(source: Source, options: ReadOptions) -> Trace:
         table.require(_ARRIVAL, *((name,) for name in _LENGTHS))
     else:
         table.require(*((name,) for name in _LENGTHS))
-    prompt, output = (table.tokens(name, low=0) for name in _LENGTHS)
+    prompt, output = (table.tokens(name) for name in _LENGTHS)
     rows = Rows(
         table,
         prompt,

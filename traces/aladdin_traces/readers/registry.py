@@ -26,7 +26,7 @@ class ReadOptions:
     Attributes:
         block_size: Tokens of a prefix block, >= 1, where the file does not say it; None: the format's own.
         jitter: Spread requests that were recorded in coarse ticks evenly over their tick.
-        seed: Of that spreading.
+        seed: Of that spreading, and of requests that are drawn, as ServeGen's are.
         sort: Sort rows that are out of order, and count them in the trace's notes, rather than refuse them.
         models: Keep only requests to these models; empty: all.
         log_types: Keep only rows of these log types; empty: all.

@@ -1,20 +1,10 @@
-"""ServeGen (github.com/alibaba/ServeGen): its lists of requests; its client files are described, not replayed.
-
-A client's ``chunk-N-trace.csv`` holds arrival rates and its ``chunk-N-dataset.json`` laws of lengths: the makings of
-generated requests, not requests.
-"""
-
-from typing import NoReturn
+"""ServeGen's lists of requests (github.com/alibaba/ServeGen), without times."""
 
 from aladdin_traces.containers import open_table
-from aladdin_traces.errors import InputError
 from aladdin_traces.readers.registry import Reader, ReadOptions, register_reader
 from aladdin_traces.rows import Rows
 from aladdin_traces.source import Source
 from aladdin_traces.trace import Trace
-
-_RATE_CELLS = 6
-_LAWS = ("Gamma", "Weibull", "Poisson", "Exponential")
 
 
 def _read(source: Source, options: ReadOptions) -> Trace:
@@ -35,22 +25,6 @@ def _refusal(source: Source) -> str | None:
     return "no keys request_id, input_length and duration"
 
 
-def _read_client(source: Source, options: ReadOptions) -> NoReturn:
-    what = "laws of lengths" if source.is_json else "a curve of arrival rates"
-    mend = f"this ServeGen client file holds {what}, no requests: generate some, with the arrival law clients"
-    raise InputError(source.name, source.first_line, mend)
-
-
-def _client_refusal(source: Source) -> str | None:
-    if source.is_json:
-        windows = [value for value in source.first.values() if isinstance(value, dict)]
-        described = bool(windows) and isinstance(windows[0].get("input_tokens"), str)
-        return None if described else "no windows with laws of input_tokens"
-    if len(source.columns) == _RATE_CELLS and source.columns[3] in _LAWS:
-        return None
-    return "no rates and laws in 6 columns"
-
-
 register_reader(
     Reader(
         "servegen",
@@ -59,4 +33,3 @@ register_reader(
         _read,
     )
 )
-register_reader(Reader("servegen-client", "0,0.357,1.176,Gamma,0.723,3.878", _client_refusal, _read_client))

@@ -20,7 +20,7 @@ _MODEL_TURNS = ("gpt", "chatgpt", "assistant", "bard", "bing", "model")
 def _read_sharegpt(source: Source, options: ReadOptions) -> Trace:
     """Take the first turn of the user and the answer to it."""
     table = JsonTable(source.name, _first_turns(source, options), ("id", "prompt_tokens", "output_tokens", "few"))
-    prompt, output = table.tokens("prompt_tokens", low=0), table.tokens("output_tokens", low=0)
+    prompt, output = table.tokens("prompt_tokens"), table.tokens("output_tokens")
     wanted = {_TOO_FEW_TURNS: table.numbers("few", low=0.0) == 0}
     if options.vllm_filter:
         long_enough = (prompt >= _LEAST) & (output >= _LEAST)
@@ -43,7 +43,7 @@ def _first_turns(source: Source, options: ReadOptions) -> Iterator[tuple[str, di
 
 def _read_vllm(source: Source, options: ReadOptions) -> Trace:
     table = JsonTable(source.name, _prompts(source, options), ("prompt_tokens", "output_tokens"))
-    prompt = table.tokens("prompt_tokens", low=0)
+    prompt = table.tokens("prompt_tokens")
     return Rows(table, prompt, table.tokens("output_tokens", missing=options.output_tokens)).trace()
 
 

@@ -17,7 +17,7 @@ from aladdin_traces.rows import Rows
 from aladdin_traces.source import Source
 from aladdin_traces.trace import Trace
 
-_KEYS = ("t", "in", "out", "model", "hash_ids", "session", "block_size")
+_KEYS = ("t", "in", "out", "model", "hash_ids", "id", "block_size")
 
 
 def _read(source: Source, options: ReadOptions) -> Trace:
@@ -31,7 +31,7 @@ def _read(source: Source, options: ReadOptions) -> Trace:
         table.tokens("out"),
         table.numbers("t", low=-np.inf),
         "t",
-        session=table.labels("session"),
+        session=table.labels("id"),
         model=table.labels("model"),
         prefix_blocks=table.blocks("hash_ids", int(sizes[0])),
     )
@@ -50,7 +50,7 @@ def _requests(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
                 names = [item if scope == "global" else (place, item) for item in ids]
                 ids = [blocks.setdefault(name, len(blocks)) for name in names]
             name = session.get("id", place)
-            yield place, {**request, "hash_ids": ids, "session": name, "block_size": session.get("block_size", 64)}
+            yield place, {**request, "hash_ids": ids, "id": name, "block_size": session.get("block_size", 64)}
 
 
 def _flattened(source: Source, place: str, session: dict[str, Any]) -> Iterator[dict[str, Any]]:
