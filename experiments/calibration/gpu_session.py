@@ -1,4 +1,4 @@
-"""Everything to measure on a GPU machine, in order of worth: ``python experiments/calibration/gpu_session.py --out DIR``.
+"""All to measure on a GPU machine, in order of worth: ``python experiments/calibration/gpu_session.py --out DIR``.
 
 Needs vLLM and the standard library there, nothing of ours but this checkout. Every run of the list is a process of its
 own with a time limit; what it wrote is on disk whatever happens to the next, and the same command goes on where the

@@ -1,4 +1,4 @@
-"""Start a real vLLM server on this machine's CPU: random weights of a given shape, the same time per step as trained ones.
+"""Start a real vLLM server on this machine's CPU: random weights of a given shape, as fast as trained ones.
 
 ``.venv-vllm`` holds it (``make .venv-vllm``): vLLM for CPU brings its own torch, so it has an environment of its own.
 """

@@ -8,7 +8,7 @@ what the engine does, step by step, is the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from aladdin_calibration.engine.measure import EngineRun, read_recording, record, replay
@@ -149,14 +149,16 @@ def judge(tested: Bench, profile: LatencyProfile, measured: Measurement) -> pd.D
         for name, trace, kv_blocks in cases(tested, profile, measured):
             task = bar.add_task(name, total=len(trace))
             run = tested.run() if kv_blocks is None else tested.run(num_gpu_blocks_override=kv_blocks)
-            real, preemptions = replay(
-                run, trace, "cpu", lambda done, of, said, task=task: bar.update(task, completed=done)
-            )  # type: ignore[misc]
+            real, preemptions = replay(run, trace, "cpu", _told(bar, task))
             scenario = scenario_of(profile, measured, trace, kv_blocks)
             simulated = Simulator(scenario, 0).run("least_request").requests
             found = compare(real, simulated, scenario.slo, "client", preemptions)
             parts.append(found.table.rename_axis("measure").reset_index().assign(case=name))
     return pd.concat(parts, ignore_index=True)[["case", "measure", "real", "simulated", "error"]]
+
+
+def _told(bar: Progress, task: TaskID) -> Callable[[int, int, str], None]:
+    return lambda done, of, said: bar.update(task, completed=done)
 
 
 def table_of(results: pd.DataFrame) -> Table:

@@ -110,12 +110,21 @@ def replay(
     """
     with tempfile.TemporaryDirectory() as folder:
         asked, served = Path(folder) / "trace.jsonl", Path(folder) / "served.jsonl"
-        rows = zip(trace.arrival_s.tolist(), trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), strict=True)
-        names = ("arrival_s", "prompt_tokens", "output_tokens")
-        asked.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows))
+        table = trace.to_frame()[["arrival_s", "prompt_tokens", "output_tokens"]]
+        table.to_json(asked, orient="records", lines=True, double_precision=9)
         _run(run, run.replayer(asked, clock, served), progress)
-        head, *lines = (json.loads(line) for line in served.read_text(encoding="utf-8").splitlines())
-    return pd.DataFrame(lines).assign(klass=trace.klass, error="", late_s=0.0), head["preemptions"]
+        rows, preemptions, _ = read_served(served)
+    return rows.assign(klass=trace.klass), preemptions
+
+
+def read_served(path: Path) -> tuple[pd.DataFrame, int | None, dict[str, Any]]:
+    """Requests, preemptions and the engine's facts that the replayer wrote; InputError for another file."""
+    try:
+        head, *lines = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+        facts, preemptions = dict(head["facts"]), head["preemptions"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError("served", str(path), f"give a file that the engine's replayer wrote ({error})") from None
+    return pd.DataFrame(lines).assign(klass=0, error="", late_s=0.0), preemptions, facts
 
 
 def _run(run: EngineRun, command: list[str], progress: Progress | None) -> None:
