@@ -46,7 +46,7 @@ $(VENV)/.ready-run: $(SETUP) | $(BIN)/python
 
 $(VENV)/.ready-dev: $(SETUP) | $(BIN)/python
 	@echo "Setting up $(VENV) with all that tests and training need (once) ..."
-	$(PIP) --editable ".[rl,dev]"
+	$(PIP) --editable ".[rl,serve,dev]"
 	@touch $@ $(VENV)/.ready-run
 
 $(BIN)/python:
