@@ -1,0 +1,98 @@
+"""Bounds of a server that it does not tell, found by asking a little more of it each time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from statistics import median
+
+import numpy as np
+
+from aladdin_calibration.server.client import Client, ServerFault
+from aladdin_calibration.server.company import Company, require
+from aladdin_calibration.server.metrics import scrape
+from aladdin_calibration.server.prompts import Prompts
+
+_TINY, _TINY_OUTPUT = 16, 512  # tokens of a request that only takes a place
+_SETTLING_STEPS = 4  # by then whoever can be admitted is
+_STRETCHED = 2.0  # a pause this many times as long as a decode step held a chunk of a prompt
+_USUAL_BUDGETS = tuple(2**n for n in range(6, 18))
+_NEAR = 0.2  # how far the measured budget may be from a usual one, relative
+_REPEATED = 384  # tokens of a prompt that is sent twice: several blocks of any size
+_SAVED = 0.5  # a second time this much shorter did not compute the prompt again
+
+
+async def running_at_once(client: Client, prompts: Prompts, most: int, patience_s: float) -> int | None:
+    """The server's max_num_seqs if it is below ``most``; None if it is not, or if the server does not tell.
+
+    Doubles the number of tiny requests until some have to wait, and hangs up.
+    """
+    tasks: list[asyncio.Task[object]] = []
+    async with Company(client, [prompts.fresh(_TINY)], _TINY_OUTPUT, patience_s) as pacer:
+        try:
+            while len(tasks) + 1 < most:
+                more = min(max(7, len(tasks) + 1), most - 1 - len(tasks))
+                for _ in range(more):
+                    tasks.append(asyncio.create_task(client.complete(prompts.fresh(_TINY), _TINY_OUTPUT)))
+                await _steps(pacer, _SETTLING_STEPS, patience_s)
+                seen = await scrape(client)
+                if seen is None or seen.running is None:
+                    return None
+                if seen.waiting:
+                    return int(seen.running)
+            return None
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def tokens_per_step(
+    client: Client, prompts: Prompts, longest: int, patience_s: float
+) -> tuple[int | None, int | None]:
+    """The server's max_num_batched_tokens, and the longest prompt that surely fits one step; None is unknown.
+
+    A prompt of ``longest`` tokens arrives while another request decodes; each chunk of it stretches one pause of that
+    stream, and where there are several, the first one's part of them all tells its part of the prompt.
+    """
+    async with Company(client, [prompts.fresh(_TINY)], _TINY_OUTPUT, patience_s) as other:
+        await _steps(other, 2 * _SETTLING_STEPS, patience_s)
+        stream = other.records[0]
+        usual = median(np.diff(stream.token_s))
+        sent = len(stream.token_s)
+        arrived = require(await client.complete(prompts.fresh(longest), 1))
+        await _steps(other, 1, patience_s)
+        pauses = np.diff(stream.token_s[sent - 1 :])
+    chunks = pauses[pauses > _STRETCHED * usual] - usual
+    tokens = arrived.prompt_tokens or longest
+    if len(chunks) == 0:
+        return None, None
+    if len(chunks) == 1:
+        return None, tokens
+    measured = tokens * float(chunks[0] / chunks.sum())
+    nearest = min(_USUAL_BUDGETS, key=lambda budget: abs(budget - measured))
+    if abs(nearest / measured - 1.0) > _NEAR or not len(chunks) <= -(-tokens // (nearest - 1)) <= len(chunks) + 1:
+        return None, tokens // (len(chunks) + 1)
+    return nearest, nearest
+
+
+async def keeps_prefixes(client: Client, prompts: Prompts) -> bool:
+    """Whether the server keeps the KV of a prompt for a later one: by its counter of hits, else by its haste."""
+    prompt = prompts.fresh(_REPEATED)
+    before = await scrape(client)
+    once = require(await client.complete(prompt, 1))
+    again = require(await client.complete(prompt, 1))
+    after = await scrape(client)
+    if before is not None and after is not None and None not in (before.hit_tokens, after.hit_tokens):
+        return (after.hit_tokens or 0.0) > (before.hit_tokens or 0.0)
+    return again.ttft_s < _SAVED * once.ttft_s
+
+
+async def _steps(company: Company, count: int, patience_s: float) -> None:
+    """Wait until the first request of ``company`` has ``count`` more tokens; ServerFault after ``patience_s``."""
+    record = company.records[0]
+    goal, until = len(record.token_s) + count, time.perf_counter() + patience_s
+    while len(record.token_s) < goal:
+        if not company.check() or time.perf_counter() > until:
+            raise ServerFault("a running request stopped making tokens")
+        await asyncio.sleep(0.005)
