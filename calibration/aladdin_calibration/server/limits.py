@@ -15,7 +15,8 @@ from aladdin_calibration.server.prompts import Prompts
 
 _TINY, _TINY_OUTPUT = 16, 512  # tokens of a request that only takes a place
 _SETTLING_STEPS = 4  # by then whoever can be admitted is
-_STRETCHED = 2.0  # a pause this many times as long as a decode step held a chunk of a prompt
+_LONG_PROMPTS = 2
+_CHUNK = 0.2  # a pause stretched this much, relative to the most stretched one, held a chunk of a prompt
 _USUAL_BUDGETS = tuple(2**n for n in range(6, 18))
 _NEAR = 0.2  # how far the measured budget may be from a usual one, relative
 _REPEATED = 384  # tokens of a prompt that is sent twice: several blocks of any size
@@ -52,27 +53,32 @@ async def tokens_per_step(
 ) -> tuple[int | None, int | None]:
     """The server's max_num_batched_tokens, and the longest prompt that surely fits one step; None is unknown.
 
-    A prompt of ``longest`` tokens arrives while another request decodes; each chunk of it stretches one pause of that
-    stream, and where there are several, the first one's part of them all tells its part of the prompt.
+    Prompts of ``longest`` tokens arrive while another request decodes; each chunk of one stretches a pause of that
+    stream. Where there are several, the first one's part of the time tells its part of the prompt.
     """
+    first = whole = 0.0
+    counts = set()
     async with Company(client, [prompts.fresh(_TINY)], _TINY_OUTPUT, patience_s) as other:
         await _steps(other, 2 * _SETTLING_STEPS, patience_s)
         stream = other.records[0]
         usual = median(np.diff(stream.token_s))
-        sent = len(stream.token_s)
-        arrived = require(await client.complete(prompts.fresh(longest), 1))
-        await _steps(other, 1, patience_s)
-        pauses = np.diff(stream.token_s[sent - 1 :])
-    chunks = pauses[pauses > _STRETCHED * usual] - usual
-    tokens = arrived.prompt_tokens or longest
-    if len(chunks) == 0:
+        for _ in range(_LONG_PROMPTS):
+            sent = len(stream.token_s)
+            tokens = require(await client.complete(prompts.fresh(longest), 1)).prompt_tokens or longest
+            await _steps(other, 1, patience_s)
+            longer = np.maximum(np.diff(stream.token_s[sent - 1 :]) - usual, 0.0)
+            chunks = longer[longer > _CHUNK * longer.max()]
+            first, whole = first + chunks[0], whole + longer.sum()
+            counts.add(len(chunks))
+    count = max(counts)
+    if whole < _LONG_PROMPTS * usual:  # the prompts hardly took longer than a decode step: chunks do not stand out
         return None, None
-    if len(chunks) == 1:
+    if count == 1:
         return None, tokens
-    measured = tokens * float(chunks[0] / chunks.sum())
+    measured = tokens * float(first / whole)
     nearest = min(_USUAL_BUDGETS, key=lambda budget: abs(budget - measured))
-    if abs(nearest / measured - 1.0) > _NEAR or not len(chunks) <= -(-tokens // (nearest - 1)) <= len(chunks) + 1:
-        return None, tokens // (len(chunks) + 1)
+    if abs(nearest / measured - 1.0) > _NEAR or not count <= -(-tokens // (nearest - 1)) <= count + 1:
+        return None, tokens // (count + 1)
     return nearest, nearest
 
 

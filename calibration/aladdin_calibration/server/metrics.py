@@ -123,7 +123,9 @@ class Watch:
         """The metrics afterwards; ServerFault if more requests ended than were ours, or the server is not idle."""
         after = await idle(self._client)
         if after is not None and self._before is not None and None not in (after.finished, self._before.finished):
-            strangers = (after.finished or 0.0) - (self._before.finished or 0.0) - (self._client.finished - self._finished)
+            strangers = (
+                (after.finished or 0.0) - (self._before.finished or 0.0) - (self._client.finished - self._finished)
+            )
             if strangers > 0:
                 raise ServerFault(
                     f"others use {self._client.url} ({strangers:g} requests came in between): "

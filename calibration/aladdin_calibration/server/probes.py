@@ -74,35 +74,35 @@ class Prober:
         visit = prompts + len(configuration.prompts) * (configuration.steps + 2) * self._step_s
         return configuration.company * configuration.context * self._token_s + self._plan.min_repeats * visit
 
-    async def measure(self, configuration: Configuration) -> None:
-        """Repeat a configuration until its means are tight, at most ``max_repeats`` times.
+    async def measure(self, configuration: Configuration, most: int) -> None:
+        """Repeat a configuration until its means are tight or made of ``most`` observations.
 
         Raises:
             NotAdmitted: The server did not run its company at once.
             ServerFault: A request failed.
         """
         if isinstance(configuration, Together):
-            await self._together(configuration)
+            await self._together(configuration, most)
         else:
-            await self._session(configuration)
+            await self._session(configuration, most)
 
-    async def _together(self, together: Together) -> None:
+    async def _together(self, together: Together, most: int) -> None:
         name = together.names[0]
-        for _ in range(self._plan.max_repeats):
-            if self._log.enough(together.names):
+        for _ in range(most):
+            if self._log.enough(together.names, most):
                 return
             repeat = self._log.next_repeat(name)
             seconds, tokens = await self._one_step(together)
             if seconds is not None:
                 self._note("prefill", name, (sum(tokens), sum(n * n for n in tokens), 0, 0), seconds, repeat)
 
-    async def _session(self, session: Session) -> None:
+    async def _session(self, session: Session, most: int) -> None:
         plan, rng = self._plan, np.random.default_rng(self._plan.seed)
         members = [self._prompts.fresh(session.context) for _ in range(session.company)]
-        async with Company(self._client, members, session.output_tokens(plan.max_repeats), plan.stall_s) as company:
-            for _ in range(plan.max_repeats):
+        async with Company(self._client, members, session.output_tokens(most), plan.stall_s) as company:
+            for _ in range(most):
                 for tokens in rng.permutation(session.prompts).tolist():
-                    if self._log.enough(session.names):
+                    if self._log.enough(session.names, most):
                         return
                     await self._visit(session, company, tokens)
 

@@ -75,7 +75,6 @@ class _Run:
             raise InputError("path", str(path), "give a file in a folder that exists")
         self._kept = Measurement.load(self._path) if self._path is not None and self._path.exists() else None
         self._log = StepLog(plan, None if self._kept is None else self._kept.steps)
-        self._left_out: list[str] = []
 
     async def __call__(self) -> Measurement:
         plan = self._plan
@@ -97,10 +96,12 @@ class _Run:
             prober = Prober(client, prompts, plan, bounds, greeting.clock, self._log)
             await prober.warm_up()
             try:
-                await self._measure_all(configurations(plan, bounds), prober, facts)
+                facts = await self._measure_all(configurations(plan, bounds), prober, facts)
             except ServerFault as fault:
                 raise ServerFault(f"{fault}{self._what_is_kept()}") from fault
-        return Measurement(self._log.frame, self._final(facts, prober))
+        if not len(self._log):
+            raise ServerFault(f"no step of {client.url} could be timed within {plan.budget_s:g} s: give more time")
+        return Measurement(self._log.frame, facts)
 
     def _ask(self, facts: WorkerFacts) -> None:
         bounds = limits(self._plan, facts)
@@ -111,32 +112,35 @@ class _Run:
         if self._approve is not None and not self._approve(load):
             raise ServerFault("nothing was measured: the load was not approved")
 
-    async def _measure_all(self, todo: list[Configuration], prober: Prober, facts: WorkerFacts) -> None:
+    async def _measure_all(self, todo: list[Configuration], prober: Prober, facts: WorkerFacts) -> WorkerFacts:
+        """Measure all in two rounds, so that a noisy configuration does not cost others their first look."""
         deadline = time.perf_counter() + self._plan.budget_s
-        for done, configuration in enumerate(todo):
-            name = configuration.names[-1]
-            self._progress(done, len(todo), name)
-            if self._log.enough(configuration.names):
+        rounds = [(most, c) for most in (self._plan.min_repeats, self._plan.max_repeats) for c in todo]
+        for done, (most, configuration) in enumerate(rounds):
+            self._progress(done, len(rounds), configuration.names[-1])
+            if self._log.enough(configuration.names, most):
                 continue
             left, cost = deadline - time.perf_counter(), prober.cost_s(configuration)
             if cost > min(left, _LARGEST_PART * self._plan.budget_s):
-                self._left_out.append(name)
                 continue
             try:
                 async with asyncio.timeout(left):
-                    await self._measure(configuration, prober)
-            except (TimeoutError, NotAdmitted):
-                self._left_out.append(name)
+                    await self._measure(configuration, most, prober)
+            except TimeoutError:
+                break
+            except NotAdmitted as refusal:
+                facts = facts.with_gap(f"{configuration.names[-1]}: only {refusal}")
             finally:
-                self._save(self._final(facts, prober))
-        self._progress(len(todo), len(todo), "done")
+                self._save(self._final(facts, prober, todo))
+        self._progress(len(rounds), len(rounds), "done")
+        return self._final(facts, prober, todo)
 
-    async def _measure(self, configuration: Configuration, prober: Prober) -> None:
+    async def _measure(self, configuration: Configuration, most: int, prober: Prober) -> None:
         """Measure one configuration; nothing of it counts if strangers were on the server."""
         before, watch = len(self._log), Watch(self._client)
         await watch.begin()
         try:
-            await prober.measure(configuration)
+            await prober.measure(configuration, most)
         except NotAdmitted:
             await watch.end()
             raise
@@ -150,12 +154,12 @@ class _Run:
         if self._path is not None and len(self._log):
             Measurement(self._log.frame, facts).save(self._path)
 
-    def _final(self, facts: WorkerFacts, prober: Prober) -> WorkerFacts:
+    def _final(self, facts: WorkerFacts, prober: Prober, todo: list[Configuration]) -> WorkerFacts:
         if prober.overheads_s:
             facts = replace(facts, overhead_s=max(0.0, median(prober.overheads_s)))
-        if self._left_out:
-            names = ", ".join(self._left_out)
-            facts = facts.with_gap(f"not measured for lack of time or slots: {names}")
+        missing = [c.names[-1] for c in todo if not self._log.enough(c.names, self._plan.min_repeats)]
+        if missing:
+            facts = facts.with_gap(f"not measured for lack of time: {', '.join(missing)}")
         return facts
 
     def _what_is_kept(self) -> str:

@@ -71,16 +71,16 @@ class StepLog:
         for row in rows:
             self._append(row)
 
-    def enough(self, configs: Sequence[str]) -> bool:
-        """Whether each of ``configs`` has a tight mean or the most repeats."""
-        return all(self._enough(list(self._seconds.get(config, {}).values())) for config in configs)
+    def enough(self, configs: Sequence[str], most: int) -> bool:
+        """Whether each of ``configs`` has a tight mean or ``most`` repeats."""
+        return all(self._enough(list(self._seconds.get(config, {}).values()), most) for config in configs)
 
-    def _enough(self, seconds: list[float]) -> bool:
-        count, plan = len(seconds), self._plan
-        if count < plan.min_repeats or count >= plan.max_repeats:
-            return count >= plan.max_repeats
+    def _enough(self, seconds: list[float], most: int) -> bool:
+        count = len(seconds)
+        if count < self._plan.min_repeats or count >= most:
+            return count >= most
         width = stats.t.ppf(0.5 + _CONFIDENCE / 2, count - 1) * np.std(seconds, ddof=1) / np.sqrt(count)
-        return bool(width <= plan.precision * np.mean(seconds))
+        return bool(width <= self._plan.precision * np.mean(seconds))
 
     def _append(self, row: tuple[object, ...]) -> None:
         values = dict(zip(RAW_COLUMNS, row, strict=True))
