@@ -45,6 +45,7 @@ class Settings:
     fault: str = "none"
     fault_after: int = 0  # completions that are served well before
     status: int = 503
+    pace: float = 1.0  # times the laws' seconds
     strangers: int = 0  # requests of others that end with each of ours
 
 
@@ -120,7 +121,7 @@ class MockVllm:
         else:
             seconds = laws.mixed_time(_ROW, 0, tokens, squares, batch, context)
         self.steps.append((tokens, squares, batch, context, seconds))
-        return seconds
+        return seconds * self.settings.pace
 
     def advance(self, request: Running, chunk: int) -> None:
         if request.done < request.prompt:

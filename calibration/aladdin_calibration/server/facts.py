@@ -94,7 +94,7 @@ async def explore(client: Client, prompts: Prompts, plan: Plan, facts: WorkerFac
     if facts.prefix_cache is None:
         facts = replace(facts, prefix_cache=await keeps_prefixes(client, prompts))
     if facts.max_num_seqs is None:
-        most = int(plan.max_batch / plan.max_share)
+        most = int(plan.max_batch / plan.max_share) + 1
         found = await running_at_once(client, prompts, most, plan.stall_s)
         facts = replace(facts, max_num_seqs=found)
         if found is None:

@@ -56,7 +56,9 @@ def measure_server(
         InputError: Address, model, key or file are not usable, or aiohttp is not installed.
         ServerFault: The server failed, cannot be measured, or serves others.
     """
-    return asyncio.run(_Run(Client(url, model, api_key_env=api_key_env), plan or Plan(), path, progress, approve)())
+    plan = plan or Plan()
+    client = Client(url, model, api_key_env=api_key_env, stall_s=plan.stall_s)
+    return asyncio.run(_Run(client, plan, path, progress, approve)())
 
 
 class _Run:
