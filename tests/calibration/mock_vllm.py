@@ -97,7 +97,7 @@ class MockVllm:
             chunk = min(request.prompt - request.done, left) if request.done < request.prompt else min(1, left)
             chunks.append((request, chunk))
             left -= chunk
-        while self.waiting and left > 0 and len(self.running) < self.settings.max_num_seqs:
+        while self.waiting and left > 0 and self.fits(self.waiting[0]):
             request = self.waiting.popleft()
             request.scheduled = self.clock
             self.running.append(request)
@@ -108,6 +108,10 @@ class MockVllm:
         self.clock += seconds
         for request, chunk in chunks:
             self.advance(request, chunk)
+
+    def fits(self, request: Running) -> bool:
+        held = sum(other.prompt + other.made for other in self.running)
+        return len(self.running) < self.settings.max_num_seqs and held + request.prompt <= self.settings.kv_tokens
 
     def duration(self, chunks: list[tuple[Running, int]]) -> float:
         prompts = [(r.done, n) for r, n in chunks if r.done < r.prompt]

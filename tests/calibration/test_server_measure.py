@@ -11,7 +11,7 @@ import pytest
 from aladdin_calibration import fits
 from aladdin_calibration.measurement import Measurement
 from aladdin_calibration.server import Client, Plan, ServerFault, measure_server
-from aladdin_calibration.server.limits import keeps_prefixes, running_at_once, tokens_per_step
+from aladdin_calibration.server.limits import keeps_prefixes, kv_tokens, running_at_once, tokens_per_step
 from aladdin_calibration.server.prompts import Prompts
 from aladdin_traces.errors import InputError
 
@@ -111,6 +111,18 @@ def test_limits_of_a_server() -> None:
 
     with serving(max_num_seqs=5, prefix_label=False, pace=5.0) as mock:  # long steps stand out on a busy machine
         assert asyncio.run(look(mock.url)) == [None, 5, True, (None, 100), (256, 256)]
+
+
+def test_kv_capacity_by_filling() -> None:
+    async def fill(url: str) -> list[int | None]:
+        async with Client(url, "m") as client:
+            prompts = Prompts(client, 1)
+            return [await kv_tokens(client, prompts, 500, most, 5.0) for most in (1000, 4000)]
+
+    with serving(kv_tokens=2200) as mock:
+        too_little, found = asyncio.run(fill(mock.url))
+    assert too_little is None and found is not None
+    assert 1700 < found < 2200 + 4 * 500  # what was generated meanwhile is held, too
 
 
 def test_prompts_are_never_repeated() -> None:

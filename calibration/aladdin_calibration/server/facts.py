@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from aladdin_calibration.measurement import WorkerFacts
 from aladdin_calibration.server.client import Client, Dialect, ServerFault
-from aladdin_calibration.server.limits import keeps_prefixes, running_at_once, tokens_per_step
+from aladdin_calibration.server.limits import keeps_prefixes, kv_tokens, running_at_once, tokens_per_step
 from aladdin_calibration.server.metrics import Scrape, idle
 from aladdin_calibration.server.plan import Plan, limits
 from aladdin_calibration.server.prompts import Prompts
@@ -33,7 +33,7 @@ _SAME = (
     "block_size",
     "max_model_len",
 )
-_EXPLORED = ("max_num_seqs", "max_num_batched_tokens", "prefix_cache", "overhead_s")
+_EXPLORED = ("kv_capacity_tokens", "max_num_seqs", "max_num_batched_tokens", "prefix_cache", "overhead_s")
 
 
 @dataclass(frozen=True)
@@ -108,15 +108,26 @@ async def explore(client: Client, prompts: Prompts, plan: Plan, facts: WorkerFac
         if budget is None:
             facts = facts.with_gap(f"max_num_batched_tokens: not found with a prompt of {longest} tokens")
     if facts.kv_capacity_tokens is None:
-        facts = facts.with_gap("KV capacity: the server does not tell it")
+        facts = await _fill(client, prompts, plan, facts)
     return facts, one_step
+
+
+async def _fill(client: Client, prompts: Prompts, plan: Plan, facts: WorkerFacts) -> WorkerFacts:
+    """The facts with the KV capacity, if all of it may be taken and it is within bounds."""
+    if plan.max_share < 1.0:
+        return facts.with_gap("KV capacity: the server does not tell it, and only max_share=1 allows to fill it")
+    each = limits(plan, facts).prompt
+    found = await kv_tokens(client, prompts, each, plan.max_batch * each, plan.stall_s)
+    if found is None:
+        return facts.with_gap(f"KV capacity: {plan.max_batch * each} tokens did not fill it")
+    return replace(facts, kv_capacity_tokens=found).with_gap(f"KV capacity: by filling, to within {each} tokens")
 
 
 def go_on(facts: WorkerFacts, kept: WorkerFacts, path: str) -> WorkerFacts:
     """The facts with what an earlier run found out; InputError unless that run was on this server."""
     for name in _SAME:
         ours, theirs = getattr(facts, name), getattr(kept, name)
-        if ours != theirs:
+        if ours != theirs and not (ours is None and name in _EXPLORED):
             mend = f"it is of another server ({name} {theirs!r}, here {ours!r}): give another file, or remove it"
             raise InputError("path", path, mend)
     unknown = [name for name in _EXPLORED if getattr(facts, name) is None]

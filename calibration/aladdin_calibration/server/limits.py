@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from statistics import median
 
 import numpy as np
 
 from aladdin_calibration.server.client import Client, ServerFault
-from aladdin_calibration.server.company import Company, require
+from aladdin_calibration.server.company import Company, NotAdmitted, require
 from aladdin_calibration.server.metrics import scrape
 from aladdin_calibration.server.prompts import Prompts
 
@@ -19,6 +20,8 @@ _LONG_PROMPTS = 2
 _CHUNK = 0.2  # a pause stretched this much, relative to the most stretched one, held a chunk of a prompt
 _USUAL_BUDGETS = tuple(2**n for n in range(6, 18))
 _NEAR = 0.2  # how far the measured budget may be from a usual one, relative
+_FILLING_OUTPUT = 1024  # tokens: nobody may leave while others come
+_STALLED, _SHORTEST_STALL_S = 10.0, 1.0
 _REPEATED = 384  # tokens of a prompt that is sent twice: several blocks of any size
 _SAVED = 0.5  # a second time this much shorter did not compute the prompt again
 
@@ -92,6 +95,27 @@ async def keeps_prefixes(client: Client, prompts: Prompts) -> bool:
     if before is not None and after is not None and None not in (before.hit_tokens, after.hit_tokens):
         return (after.hit_tokens or 0.0) > (before.hit_tokens or 0.0)
     return again.ttft_s < _SAVED * once.ttft_s
+
+
+async def kv_tokens(client: Client, prompts: Prompts, each: int, most: int, patience_s: float) -> int | None:
+    """Tokens of KV that the server holds, by filling it; None if it is more than ``most``.
+
+    Adds one request of ``each`` prompt tokens after another until one gets no first token in ten times the longest
+    wait so far: what then runs is what fits, to within one request. A server whose slots end first shows those.
+    """
+    async with AsyncExitStack() as held:
+        running: list[Company] = []
+        slowest, patience = 0.0, patience_s
+        while (len(running) + 1) * each <= most:
+            began = time.perf_counter()
+            try:
+                company = Company(client, [prompts.fresh(each)], _FILLING_OUTPUT, patience)
+                running.append(await held.enter_async_context(company))
+            except NotAdmitted:
+                return int(sum(company.context_tokens(each, time.perf_counter()) for company in running))
+            slowest = max(slowest, time.perf_counter() - began)
+            patience = min(patience_s, max(_SHORTEST_STALL_S, _STALLED * slowest))
+    return None
 
 
 async def _steps(company: Company, count: int, patience_s: float) -> None:
