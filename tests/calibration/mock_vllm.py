@@ -40,6 +40,7 @@ class Settings:
     token_prompts: bool = True
     extras: bool = True
     prefix_label: bool = True
+    engines: int = 1
     api_key: str = ""
     model: str = "m"
     fault: str = "none"
@@ -245,6 +246,7 @@ class MockVllm:
             f'vllm:request_prefill_time_seconds_sum{{engine="0"}} {self.prefill_s}',
             f'vllm:cache_config_info{{engine="0",{cache}}} 1.0',
         ]
+        lines += [f'vllm:num_requests_running{{engine="{number}"}} 0' for number in range(1, self.settings.engines)]
         return web.Response(text="\n".join(lines) + "\n")
 
     async def serve(self, up: threading.Event, down: asyncio.Event) -> None:

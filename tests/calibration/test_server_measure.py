@@ -211,6 +211,18 @@ def test_ctrl_c_keeps_what_is_measured(tmp_path: Path) -> None:
     assert len(Measurement.load(path).steps)
 
 
+def test_servers_that_cannot_be_measured() -> None:
+    with serving(engines=2) as mock, pytest.raises(ServerFault, match="among 2 engines"):
+        measure_server(mock.url, QUICK)
+    with (
+        serving(fault="json") as mock,
+        pytest.raises(ServerFault, match="cannot be measured: the server does not stream"),
+    ):
+        measure_server(mock.url, QUICK)
+    with serving(fault="status") as mock, pytest.raises(ServerFault, match="answers 503: overloaded"):
+        measure_server(mock.url, QUICK)
+
+
 def test_the_load_is_asked_for_and_bounded() -> None:
     asked: list[str] = []
     with serving() as mock:
