@@ -211,7 +211,7 @@ def _company(plan: Plan, bounds: Limits, batch: int, context: int) -> list[Sessi
     if not lengths:
         return []
     chosen = {lengths[place % len(lengths)], lengths[(place + 1) % len(lengths)]}
-    if batch == 2 and bounds.step_known and bounds.prompt > bounds.step:
+    if batch == 2 and context == _CONTEXTS[0] and bounds.step_known and bounds.prompt > bounds.step:
         chosen.add(bounds.prompt)  # cut into chunks that attend to what came before
     session = Session(batch - 1, context, tuple(sorted(chosen)), plan.decode_steps)
     return [session] if session.held_tokens(plan.max_repeats) <= bounds.kv else []

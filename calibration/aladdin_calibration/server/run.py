@@ -21,6 +21,7 @@ from aladdin_calibration.server.steps import StepLog
 from aladdin_traces.errors import InputError
 
 _LARGEST_PART = 0.2  # of the time budget that one configuration may take
+_FAIR_SHARES = 2.0  # equal shares of the budget that one may take before all others had their turn
 Progress = Callable[[int, int, str], None]
 Approval = Callable[[str], bool]
 
@@ -115,15 +116,18 @@ class _Run:
             raise ServerFault("nothing was measured: the load was not approved")
 
     async def _measure_all(self, todo: list[Configuration], prober: Prober, facts: WorkerFacts) -> WorkerFacts:
-        """Measure all in two rounds, so that a noisy configuration does not cost others their first look."""
-        deadline = time.perf_counter() + self._plan.budget_s
-        rounds = [(most, c) for most in (self._plan.min_repeats, self._plan.max_repeats) for c in todo]
-        for done, (most, configuration) in enumerate(rounds):
+        """Measure all in rounds, so that no costly or noisy configuration takes from others their first look."""
+        plan, deadline = self._plan, time.perf_counter() + self._plan.budget_s
+        fair_s, largest_s = _FAIR_SHARES * plan.budget_s / len(todo), _LARGEST_PART * plan.budget_s
+        kinds = ((plan.min_repeats, fair_s), (plan.min_repeats, largest_s), (plan.max_repeats, largest_s))
+        rounds = [(most, most_s, c) for most, most_s in kinds for c in todo]
+        refused: set[Configuration] = set()
+        for done, (most, most_s, configuration) in enumerate(rounds):
             self._progress(done, len(rounds), configuration.names[-1])
             if self._log.enough(configuration.names, most):
                 continue
             left, cost = deadline - time.perf_counter(), prober.cost_s(configuration)
-            if cost > min(left, _LARGEST_PART * self._plan.budget_s):
+            if cost > min(left, most_s) or configuration in refused:
                 continue
             try:
                 async with asyncio.timeout(left):
@@ -131,6 +135,7 @@ class _Run:
             except TimeoutError:
                 break
             except NotAdmitted as refusal:
+                refused.add(configuration)
                 facts = facts.with_gap(f"{configuration.names[-1]}: only {refusal}")
             finally:
                 self._save(self._final(facts, prober, todo))
