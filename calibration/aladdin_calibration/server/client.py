@@ -57,6 +57,9 @@ class Client:
         connect_s: Longest wait for a connection, seconds.
         dialect: What the server takes.
 
+    Attributes:
+        finished: Completions that came whole so far.
+
     Raises:
         InputError: The URL is none, the variable is not set, a limit is not positive, or aiohttp is not installed.
     """
@@ -74,6 +77,7 @@ class Client:
         self.url = base_url(url)
         self.model = model
         self.dialect = dialect
+        self.finished = 0
         self._headers = _authorization(api_key_env)
         self._stall_s = checks.number("stall_s", stall_s, above=0.0)
         self._connect_s = checks.number("connect_s", connect_s, above=0.0)
@@ -115,6 +119,7 @@ class Client:
                     if reader.feed(data, time.perf_counter()) and on_token is not None:
                         on_token(record)
                 reader.close()
+                self.finished += 1
         except StreamError as error:
             record.error = str(error)
         except (OSError, self._http.ClientError) as error:

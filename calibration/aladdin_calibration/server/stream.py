@@ -18,7 +18,7 @@ class ServerTimes:
     """The server's own clock on one request (vLLM's ``--enable-per-request-metrics``); None where it is silent.
 
     Attributes:
-        first_token_s: From the step that first scheduled the request to its first token, seconds; the queue is not in it.
+        first_token_s: From when the request was scheduled to its first token, seconds; the queue is not in it.
         generation_s: From the first to the last token, seconds.
         queue_s: From the request's arrival at the engine until it was scheduled, seconds.
         token_s: Mean time between two tokens, seconds.
