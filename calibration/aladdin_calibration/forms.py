@@ -157,12 +157,14 @@ def fit_overlap(steps: pd.DataFrame, prefill: PrefillLaw, decode: DecodeLaw) -> 
         return 0.0
     seconds = column(rows, "seconds")
     parts = [predict(rows.assign(kind=kind), prefill, decode, 0.0) for kind in ("prefill", "decode")]
-    most = float(np.minimum(*parts).max())
+    each = list(zip(*(part.tolist() for part in parts), strict=True))
+    row = law_row(prefill, decode, 0.0, 1).reshape(1, -1)
 
     def loss(x: Array) -> float:
-        return score(predict(rows, prefill, decode, float(x[0])) / seconds - 1.0)
+        row[0, laws.MIXED_OVERLAP] = x[0]
+        return score(np.array([laws.together(row, 0, *of_step) for of_step in each]) / seconds - 1.0)
 
-    best = direct(loss, Bounds([0.0], [most]), maxfun=200)
+    best = direct(loss, Bounds([0.0], [float(np.minimum(*parts).max())]), maxfun=200)
     return _significant(float(best.x[0]))
 
 
