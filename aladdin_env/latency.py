@@ -103,9 +103,10 @@ class DecodeLaw:
     """Seconds of a decode step: ``alpha[batch] + beta[batch] * context tokens``, tables over the batch size.
 
     Between listed batch sizes alpha and batch x beta (seconds per token of *mean* context) are interpolated linearly,
-    beyond the last their slope goes on, below the first both tables are constant. Neither alpha nor batch x beta may
-    decrease: one more request with as much context as the others have on average never makes a step faster. (beta
-    alone may fall: on some GPUs a small batch of long contexts is slower than a larger one of the same total.)
+    beyond the last their slope goes on, below the first alpha and beta are constant; a table of one size holds for all.
+    Neither alpha nor batch x beta may decrease: one more request with as much context as the others have on average
+    never makes a step faster. (beta alone may fall: on some GPUs a small batch of long contexts is slower than a
+    larger one of the same total.)
 
     Attributes:
         batch: batch sizes of the tables (requests in the step), ascending.
@@ -139,10 +140,14 @@ class DecodeLaw:
 
     def tables(self, largest_batch: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Alpha (seconds) and beta (seconds per context token) of every batch size 0 to ``largest_batch``."""
-        return self._extended(self.alpha_s, largest_batch), self._extended(self.beta_s_per_token, largest_batch)
+        sizes = np.arange(largest_batch + 1, dtype=np.float64)
+        beta = np.full(len(sizes), self.beta_s_per_token[0])
+        if len(self.batch) > 1:
+            per_mean_token = self._extended(np.multiply(self.batch, self.beta_s_per_token), sizes)
+            np.divide(per_mean_token, sizes, out=beta, where=sizes > self.batch[0])
+        return self._extended(np.array(self.alpha_s), sizes), beta
 
-    def _extended(self, values: tuple[float, ...], largest: int) -> NDArray[np.float64]:
-        sizes = np.arange(largest + 1, dtype=np.float64)
+    def _extended(self, values: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
         table = np.asarray(np.interp(sizes, self.batch, values), dtype=np.float64)
         if len(values) > 1:
             slope = (values[-1] - values[-2]) / (self.batch[-1] - self.batch[-2])

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aladdin_calibration.fits import COLUMNS, KINDS
+from aladdin_calibration.steps import COLUMNS, KINDS, check_durations
 from aladdin_traces import checks
 from aladdin_traces.errors import InputError
 from aladdin_traces.files import whole_file
@@ -89,7 +89,7 @@ class Measurement:
     """Observed steps of one worker, and its facts.
 
     Attributes:
-        steps: One row per observed step (or mean of equal steps): the columns of :mod:`aladdin_calibration.fits`, and
+        steps: One row per observed step (or mean of equal steps): the columns of :mod:`aladdin_calibration.steps`, and
             ``repeat`` (which repetition of its configuration, from 0) and ``at_s`` (seconds since the run began).
         facts: The worker.
     """
@@ -123,7 +123,7 @@ class Measurement:
 
 
 def check_steps(steps: pd.DataFrame) -> None:
-    """InputError unless every row can be a step: known kind, counts of 0 or more, a positive finite time."""
+    """InputError unless every row can be a step: known kind, counts of 0 or more, a time that a step can take."""
     for column in RAW_COLUMNS:
         if column not in steps.columns:
             raise InputError("steps", column, "this column is missing")
@@ -133,3 +133,4 @@ def check_steps(steps: pd.DataFrame) -> None:
     for column in ("prefill_tokens", "sum_squares", "batch", "context_tokens"):
         checks.numbers(f"steps.{column}", steps[column].tolist(), low=0.0)
     checks.numbers("steps.seconds", steps["seconds"].tolist(), above=0.0)
+    check_durations(steps)

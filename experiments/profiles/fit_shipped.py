@@ -26,11 +26,13 @@ from rich.progress import track
 from rich.table import Table
 
 from aladdin_calibration import fits, tables
-from aladdin_env.latency import LatencyProfile, Provenance
+from aladdin_calibration.measurement import Measurement, WorkerFacts
+from aladdin_calibration.profiles import FOLDS, profile_of
+from aladdin_calibration.steps import KINDS
+from aladdin_env.latency import LatencyProfile
 from aladdin_traces.errors import InputError, suggest
 
 AIC_FILE, CPU_FILE = "aic_step_estimates.csv.gz", "vllm_cpu_llama110m.csv"
-OUTER_FOLDS = 10
 OVERHEAD_S = 0.015
 BYTES_PER_NUMBER = 2  # bf16 weights and KV
 GIB = 2**30
@@ -90,19 +92,12 @@ CPU_KV_BYTES = 1.0 * GIB  # our choice: room for twice the largest batch that wa
 
 @dataclass(frozen=True)
 class Task:
-    """One profile to fit: its steps, and all that is known without them."""
+    """One profile to fit."""
 
     name: str
-    model: Model
-    gpu: str
-    tensor_parallel: int
-    engine_version: str
-    date: str
+    measurement: Measurement
     method: str
     source: str
-    overhead_s: float
-    kv_capacity_tokens: int
-    steps: pd.DataFrame
 
 
 def kv_capacity_tokens(model: Model, gpu: Gpu, tensor_parallel: int) -> int:
@@ -128,37 +123,43 @@ def _gpu_tasks(measurements: Path) -> Iterator[Task]:
 
 
 def _gpu_task(rows: pd.DataFrame, model: Model, gpu: Gpu, degree: int, capacity: int) -> Task:
-    steps = tables.select_aic(rows, model.name, gpu.system, degree)
-    version = rows.loc[rows["system"] == gpu.system, "perf_db_version"].iloc[0]
+    facts = WorkerFacts(
+        model=model.name,
+        gpu=gpu.name,
+        engine="vLLM",
+        engine_version=str(rows.loc[rows["system"] == gpu.system, "perf_db_version"].iloc[0]),
+        clock="composed from kernel timings",
+        date="2026-11",
+        tensor_parallel=degree,
+        kv_capacity_tokens=capacity,
+        kv_bytes_per_token=model.kv_bytes_per_token,
+        overhead_s=OVERHEAD_S,
+    )
     return Task(
         name=f"{model.label}-{gpu.label}-tp{degree}",
-        model=model,
-        gpu=gpu.name,
-        tensor_parallel=degree,
-        engine_version=str(version),
-        date="2026-11",
+        measurement=Measurement(tables.select_aic(rows, model.name, gpu.system, degree), facts),
         method="steps composed from kernel timings, without CPU and API overhead; overhead_s from an unloaded server",
         source="aiconfigurator 0.12.0 (PyPI, NVIDIA, Apache-2.0)",
-        overhead_s=OVERHEAD_S,
-        kv_capacity_tokens=capacity,
-        steps=steps,
     )
 
 
 def _cpu_task(measurements: Path) -> Task:
+    facts = WorkerFacts(
+        model=CPU_MODEL.name,
+        gpu="CPU, one thread",
+        engine="vLLM",
+        engine_version="0.32.0",
+        clock="CPU clock of whole engine steps",
+        date="2026-11",
+        kv_capacity_tokens=int(CPU_KV_BYTES / CPU_MODEL.kv_bytes_per_token),
+        kv_bytes_per_token=CPU_MODEL.kv_bytes_per_token,
+        not_covered=("KV capacity is a choice of 1 GiB",),
+    )
     return Task(
         name=CPU_NAME,
-        model=CPU_MODEL,
-        gpu="CPU, one thread",
-        tensor_parallel=1,
-        engine_version="0.32.0",
-        date="2026-11",
-        method="1,197 iterations inside a real engine (eager, one thread), CPU clock of whole engine steps; "
-        "overhead_s not measured; KV capacity is a choice of 1 GiB",
+        measurement=Measurement(tables.read_vllm_steps(measurements / CPU_FILE, clock="step_cpu"), facts),
+        method="1,197 iterations inside a real engine (eager, one thread), CPU clock of whole engine steps",
         source="measured for this project",
-        overhead_s=0.0,
-        kv_capacity_tokens=int(CPU_KV_BYTES / CPU_MODEL.kv_bytes_per_token),
-        steps=tables.read_vllm_steps(measurements / CPU_FILE, clock="step_cpu"),
     )
 
 
@@ -167,35 +168,9 @@ def tasks(measurements: Path) -> list[Task]:
     return [*_gpu_tasks(measurements), _cpu_task(measurements)]
 
 
-def fit(task: Task) -> tuple[LatencyProfile, fits.FittedLaws]:
-    """Fit and judge one profile; the fitted laws come along for the names of the forms that they took."""
-    fitted = fits.fit_laws(task.steps)
-    errors = fits.error_figures(fits.held_out_errors(task.steps, OUTER_FOLDS))
-    forms = f"prefill {fitted.prefill_form}; decode {fitted.decode_form}; mixed sum over one constant"
-    provenance = Provenance(
-        model=task.model.name,
-        gpu=task.gpu,
-        tensor_parallel=task.tensor_parallel,
-        engine="vLLM",
-        engine_version=task.engine_version,
-        date=task.date,
-        method=f"{task.method}. Fitted by robust relative least squares, forms chosen by cross-validation: {forms}",
-        source=task.source,
-        errors=errors,
-    )
-    profile = LatencyProfile(
-        name=task.name,
-        prefill=fitted.prefill,
-        decode=fitted.decode,
-        mixed_overlap_s=fitted.mixed_overlap_s,
-        overhead_s=task.overhead_s,
-        kv_bytes_per_token=task.model.kv_bytes_per_token,
-        kv_bytes_per_request=0.0,
-        kv_capacity_tokens=task.kv_capacity_tokens,
-        gpus=task.tensor_parallel,
-        provenance=provenance,
-    )
-    return profile, fitted
+def fit(task: Task) -> LatencyProfile:
+    """Fit and judge one profile."""
+    return profile_of(task.measurement, task.name, method=task.method, source=task.source)
 
 
 def _percent(median: float, p95: float) -> str:
@@ -204,22 +179,20 @@ def _percent(median: float, p95: float) -> str:
 
 def _of_form(task: Task) -> dict[str, str]:
     """Held-out error of the paper's linear laws on the same folds, for comparison."""
-    errors = fits.form_errors(task.steps, OUTER_FOLDS)
+    errors = fits.form_errors(task.measurement.steps, FOLDS)
     linear = {kind: np.abs(errors[kind]["linear"]) for kind in ("prefill", "decode")}
     return {kind: _percent(float(np.median(e)), float(np.quantile(e, 0.95))) for kind, e in linear.items()}
 
 
-def _report(done: list[tuple[Task, LatencyProfile, fits.FittedLaws]]) -> Table:
+def _report(done: list[tuple[Task, LatencyProfile]]) -> Table:
     table = Table(title="Relative errors out of sample, median / p95")
-    for column in ("profile", "KV tokens", "prefill", "paper's prefill", "decode", "paper's decode", "mixed", "forms"):
-        table.add_column(column, justify="left" if column in ("profile", "forms") else "right", no_wrap=True)
-    for task, profile, fitted in done:
+    for column in ("profile", "KV tokens", "prefill", "paper's prefill", "decode", "paper's decode", "mixed"):
+        table.add_column(column, justify="left" if column == "profile" else "right", no_wrap=True)
+    for task, profile in done:
         e, linear = profile.provenance.errors, _of_form(task)
-        shown = {kind: _percent(e[f"{kind}_median"], e[f"{kind}_p95"]) for kind in fits.KINDS}
-        forms = f"{fitted.prefill_form}; {fitted.decode_form}"
-        kv = f"{profile.kv_capacity_tokens:,}"
+        shown = {kind: _percent(e[f"{kind}_median"], e[f"{kind}_p95"]) for kind in KINDS}
         prefill, decode = (shown["prefill"], linear["prefill"]), (shown["decode"], linear["decode"])
-        table.add_row(profile.name, kv, *prefill, *decode, shown["mixed"], forms)
+        table.add_row(profile.name, f"{profile.kv_capacity_tokens:,}", *prefill, *decode, shown["mixed"])
     return table
 
 
@@ -236,8 +209,8 @@ def main(
             raise InputError("only", only, suggest(only, names))
         todo = [task for task in todo if task.name == only]
     out.mkdir(parents=True, exist_ok=True)
-    done = [(task, *fit(task)) for task in track(todo, description="fitting", transient=True)]
-    for task, profile, _ in done:
+    done = [(task, fit(task)) for task in track(todo, description="fitting", transient=True)]
+    for task, profile in done:
         profile.to_json(out / f"{task.name}.json")
     Console(width=200).print(_report(done))
 

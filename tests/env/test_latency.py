@@ -91,7 +91,7 @@ def test_a_flat_prefill_law() -> None:
 
 @pytest.mark.parametrize(
     ("batch", "context", "seconds"),
-    [(1, 0, 0.006), (1, 1000, 0.007), (2, 1000, 0.007 + 0.002), (4, 1000, 0.013), (7, 1000, 0.012 + 0.007)],
+    [(1, 0, 0.006), (1, 1000, 0.007), (2, 1000, 0.007 + 0.003), (4, 1000, 0.013), (7, 1000, 0.012 + 0.031 / 7)],
 )
 def test_decode_interpolates_over_batch_and_goes_on(batch: int, context: int, seconds: float) -> None:
     assert profile().decode_s(batch, context) == pytest.approx(seconds, rel=1e-12)
@@ -120,7 +120,7 @@ def test_the_row_has_the_layout_of_the_compiled_laws() -> None:
     assert row[laws.KV_OVERHEAD] == 2  # 131,073 bytes are one token and a byte
     assert row[8:11].tolist() == [128, 512, 1024] and row[40:43].tolist() == [0.010, 0.020, 0.040]
     assert row[72:79] == pytest.approx([0.006, 0.006, 0.007, 0.008, 0.009, 0.010, 0.011])
-    assert row[79:86] == pytest.approx([1e-6, 1e-6, 2e-6, 3e-6, 4e-6, 5e-6, 6e-6])
+    assert row[79:86] == pytest.approx([1e-6, 1e-6, 3e-6, 11e-6 / 3, 4e-6, 4.2e-6, 26e-6 / 6])
     assert not row[86:].any() and len(profile().row(6)) == laws.row_length(6) == 86
 
 
@@ -161,6 +161,24 @@ def test_time_never_falls_in_tokens_batch_or_context(p: LatencyProfile, n: int, 
     assert p.decode_s(batch, c + more) >= p.decode_s(batch, c) * less
     assert p.mixed_s(n + more, batch, c) >= p.mixed_s(n, batch, c) * less
     assert p.mixed_s(n, batch + 1, c) >= p.mixed_s(n, batch, c) * less
+
+
+@settings(deadline=None)
+@given(profiles(), rise, st.integers(1, 1000), st.integers(0, 10**4))
+def test_one_more_of_the_same_context_never_makes_a_step_faster(
+    p: LatencyProfile, scale: float, batch: int, mean: int
+) -> None:
+    sizes = tuple(b + 1 for b in p.decode.batch)
+    falling = tuple(1e-6 * (scale + i) / b for i, b in enumerate(sizes))  # beta falls as fast as it may, or nearly
+    law = replace(p, decode=DecodeLaw(sizes, p.decode.alpha_s, falling))
+    assert law.decode_s(batch + 1, (batch + 1) * mean) >= law.decode_s(batch, batch * mean) * (1.0 - 1e-12)
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_shipped_tables_never_fall_beyond_the_last_size(name: str) -> None:
+    alpha, beta = load_profile(name).decode.tables(2048)
+    per_mean_token = beta * np.arange(2049)
+    assert np.all(np.diff(alpha) >= 0.0) and np.all(np.diff(per_mean_token) >= -1e-12 * per_mean_token[1:])
 
 
 @settings(deadline=None)

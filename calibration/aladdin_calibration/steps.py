@@ -1,0 +1,93 @@
+"""The common form of observed steps: one row per step of continuous batching.
+
+==================  ====================================================================================
+``kind``            ``prefill``, ``decode`` or ``mixed``
+``config``          the experiment that the step belongs to; held out as a whole, never split
+``prefill_tokens``  prompt tokens computed in the step
+``sum_squares``     sum over its chunks of ``n (2 past + n)``, token^2
+``batch``           requests that decode in the step
+``context_tokens``  tokens of context of these requests together
+``seconds``         duration of the step
+==================  ====================================================================================
+
+Two more columns, where they are known, tell a slow machine from a slow configuration: ``repeat`` (which repetition of
+its configuration, from 0) and ``at_s`` (seconds since the run began).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from aladdin_traces.errors import InputError
+
+COLUMNS = ("kind", "config", "prefill_tokens", "sum_squares", "batch", "context_tokens", "seconds")
+KINDS = ("prefill", "decode", "mixed")
+SHORTEST_S = 5e-5  # no engine makes a step in less; a time below it is in another unit
+LONGEST_S = {"prefill": 600.0, "decode": 30.0, "mixed": 600.0}
+_FALL, _RANK = 0.8, -0.5  # times that fall below this share, in this order, are no noise
+
+Array = NDArray[np.float64]
+
+
+def column(steps: pd.DataFrame, name: str) -> Array:
+    """One column as float64."""
+    return steps[name].to_numpy(dtype=np.float64)
+
+
+def of_kind(steps: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The steps of one kind."""
+    return steps[steps["kind"] == kind]
+
+
+def check_durations(steps: pd.DataFrame, field: str = "steps.seconds", per_second: float = 1.0) -> None:
+    """InputError where a step lasts longer or shorter than any can: most likely its unit is another one.
+
+    Args:
+        steps: Columns ``kind`` and ``seconds``.
+        field: What to call the column of times.
+        per_second: How many of the column's units are a second, to show the value as it was given.
+    """
+    seconds = column(steps, "seconds")
+    longest = steps["kind"].map(LONGEST_S).to_numpy(dtype=np.float64)
+    odd = np.flatnonzero(~((seconds >= SHORTEST_S) & (seconds <= longest)))
+    if len(odd):
+        row = int(odd[0])
+        low, high = SHORTEST_S * per_second, longest[row] * per_second
+        unit = {1.0: "seconds", 1e3: "milliseconds"}[per_second]
+        mend = f"give {unit}: a {steps['kind'].iloc[row]} step takes {low:g} to {high:g} {unit}"
+        raise InputError(f"{field}[{row}]", seconds[row] * per_second, mend)
+
+
+def check_enough(steps: pd.DataFrame) -> None:
+    """InputError unless there are steps enough to fit the laws of prefill and decode, in a range of sizes."""
+    needs = {
+        "prefill": {"prompt tokens in the step": ("prefill_tokens", "64 to 2048")},
+        "decode": {"requests in the step": ("batch", "1 to 64"), "context tokens": ("context_tokens", "128 to 32768")},
+    }
+    for kind, sizes in needs.items():
+        rows = of_kind(steps, kind)
+        configurations = rows["config"].nunique()
+        if configurations < 4:
+            raise InputError(
+                "steps", f"{configurations} configurations of {kind} steps", f"measure {kind} steps of 4 or more"
+            )
+        for what, (name, span) in sizes.items():
+            known = sorted(set(rows[name]))
+            if len(known) < 2:
+                raise InputError(
+                    f"steps.{name}", known[0], f"measure {kind} steps of more sizes: {what} from, say, {span}"
+                )
+
+
+def check_rising(steps: pd.DataFrame) -> None:
+    """InputError where steps get faster as they get larger: a law of such times would decrease, and none may."""
+    for kind, name in (("prefill", "prefill_tokens"), ("decode", "batch"), ("decode", "context_tokens")):
+        typical = of_kind(steps, kind).groupby(name)["seconds"].median()
+        first, last = float(typical.iloc[0]), float(typical.iloc[-1])
+        if len(typical) > 2 and last < _FALL * first and spearmanr(typical.index, typical).statistic < _RANK:
+            shown = f"{first:.4g} s at {typical.index[0]:g}, {last:.4g} s at {typical.index[-1]:g}"
+            mend = f"check the columns {name} and seconds: a law of {kind} time that decreases in {name} is refused"
+            raise InputError(f"steps.{name}", shown, mend)
