@@ -16,11 +16,12 @@ from rich.console import Console
 
 from aladdin_calibration.engine.measure import read_recording, read_served
 from aladdin_calibration.measurement import Measurement
+from aladdin_calibration.profiles import profile_of
 from aladdin_calibration.validation.agreement import compare
 from aladdin_env.latency import LatencyProfile
 from aladdin_env.simulator.run import Simulator
 from aladdin_traces import Trace
-from experiments.calibration.truth import profile_of, scenario_of, table_of
+from experiments.calibration.truth import scenario_of, table_of
 
 
 def profiles(folder: Path) -> dict[str, tuple[Measurement, LatencyProfile]]:
@@ -31,7 +32,7 @@ def profiles(folder: Path) -> dict[str, tuple[Measurement, LatencyProfile]]:
             continue
         measured = read_recording(path)
         measured.save(path.with_suffix(".parquet"))
-        profile = profile_of(measured)
+        profile = profile_of(measured, path.stem, source="experiments/calibration/gpu_session.py")
         profile.to_json(path.with_suffix(".json"))
         found.setdefault(measured.facts.model, (measured, profile))
     return found

@@ -9,7 +9,7 @@ what the engine does, step by step, is the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -21,10 +21,10 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from aladdin_calibration.engine.measure import EngineRun, read_recording, record, replay
-from aladdin_calibration.fits import error_figures, fit_laws, held_out_errors
 from aladdin_calibration.measurement import Measurement
+from aladdin_calibration.profiles import profile_of
 from aladdin_calibration.validation.agreement import compare
-from aladdin_env.latency import LatencyProfile, Provenance
+from aladdin_env.latency import LatencyProfile
 from aladdin_env.scenario import SLO, Fleet, Scenario, WorkerType
 from aladdin_env.simulator.run import Simulator, simulate
 from aladdin_traces import LENGTHS, Poisson, Trace, Workload
@@ -70,34 +70,6 @@ def bench(shape: str, requests: int, budget_s: float) -> Bench:
         "kv_cache_memory_bytes": 512 * 2**20,
     }
     return Bench(shape, requests, budget_s, arguments)
-
-
-def profile_of(measured: Measurement) -> LatencyProfile:
-    """Laws from every step, errors from held-out configurations."""
-    laws, facts = fit_laws(measured.steps), measured.facts
-    assert facts.kv_capacity_tokens is not None
-    return LatencyProfile(
-        name=facts.model,
-        prefill=laws.prefill,
-        decode=laws.decode,
-        mixed_overlap_s=laws.mixed_overlap_s,
-        overhead_s=0.0,
-        kv_bytes_per_token=facts.kv_bytes_per_token or 1.0,
-        kv_bytes_per_request=0.0,
-        kv_capacity_tokens=facts.kv_capacity_tokens,
-        gpus=1,
-        provenance=Provenance(
-            model=facts.model,
-            gpu=facts.gpu,
-            tensor_parallel=facts.tensor_parallel,
-            engine=facts.engine,
-            engine_version=facts.engine_version,
-            date=facts.date,
-            method=f"iterations inside the engine; {facts.clock}",
-            source="measured here",
-            errors=error_figures(held_out_errors(measured.steps)),
-        ),
-    )
 
 
 def scenario_of(profile: LatencyProfile, measured: Measurement, trace: Trace, kv_blocks: int | None = None) -> Scenario:
@@ -184,8 +156,7 @@ def main(
     record(tested.run(), out / "recording.jsonl")
     measured = read_recording(out / "recording.jsonl")
     measured.save(out / "steps.parquet")
-    profile = profile_of(measured)
-    profile = replace(profile, name=f"{shape}-cpu")
+    profile = profile_of(measured, f"{shape}-cpu", source="measured by this script")
     profile.to_json(out / "profile.json")
     console = Console(width=200)
     console.print(profile.provenance.errors)

@@ -1,12 +1,8 @@
-"""A real vLLM, measured from outside: the client's record, the facts and a short calibration.
-
-Run with ``ALADDIN_LIVE_URL=http://127.0.0.1:8000 pytest -m live tests/live``; the server must serve nobody else.
-"""
+"""A real vLLM, measured from outside: the client's record, the facts and a short calibration."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
@@ -21,11 +17,8 @@ pytestmark = pytest.mark.live
 
 
 @pytest.fixture(scope="module")
-def url() -> str:
-    given = os.environ.get("ALADDIN_LIVE_URL")
-    if not given:
-        pytest.skip("ALADDIN_LIVE_URL names no running vLLM")
-    return given
+def url(servers: list[str]) -> str:
+    return servers[1]  # the other one is calibrated by another test, which must find it idle
 
 
 def ask(url: str, tokens: int, output: int) -> Completion:
