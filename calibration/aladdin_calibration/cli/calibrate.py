@@ -209,7 +209,15 @@ class _Job:
     def _present(self, profile: LatencyProfile, files: list[Path], gaps: list[str], json: bool, **more: Any) -> None:
         errors = profile.provenance.errors
         if json:
-            print_json({"profile": self.name, "files": files, "errors": errors, "not_covered": gaps, **more})
+            print_json(
+                {
+                    "profile": self.name,
+                    "files": [str(file) for file in files],
+                    "errors": errors,
+                    "not_covered": gaps,
+                    **more,
+                }
+            )
             return
         console = stdout()
         console.print(f"{self.name}: {profile.provenance.method}")

@@ -1,0 +1,109 @@
+"""``aladdin calibrate`` and ``aladdin validate``: what they make of files, and of mistakes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from aladdin_calibration.measurement import Measurement, WorkerFacts
+from aladdin_env.cli.app import app
+from aladdin_env.latency import LatencyProfile, load_profile
+
+
+def steps_of(profile: LatencyProfile, noise: float = 0.01) -> pd.DataFrame:
+    """Steps that a worker with this profile would show, three of each configuration."""
+    rng, rows = np.random.default_rng(0), []
+    kinds = [("prefill", n, 0, 0) for n in (16, 32, 64, 128, 256, 512, 1024, 2048)]
+    kinds += [("decode", 0, b, b * c) for b in (1, 2, 4, 8, 16, 32) for c in (64, 256, 1024)]
+    kinds += [("mixed", n, b, b * 256) for n in (64, 256, 1024) for b in (1, 8, 32)]
+    for kind, tokens, batch, context in kinds:
+        exact = profile.mixed_s(tokens, batch, context)
+        exact = profile.prefill_s(tokens) if kind == "prefill" else exact
+        exact = profile.decode_s(batch, context) if kind == "decode" else exact
+        for repeat in range(3):
+            row = {"kind": kind, "config": f"{kind}-{tokens}-{batch}-{context}", "prefill_tokens": tokens}
+            row |= {"sum_squares": float(tokens**2), "batch": batch, "context_tokens": context}
+            rows.append(row | {"seconds": exact * rng.normal(1.0, noise), "repeat": repeat, "at_s": 0.1 * len(rows)})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Path:
+    facts = WorkerFacts("m", "g", "vllm", "1", "wall", "2026-01-01", kv_capacity_tokens=40_000, max_num_seqs=64)
+    path = tmp_path / "steps.parquet"
+    Measurement(steps_of(load_profile("llama-3.1-8b-h100-tp1")), facts).save(path)
+    return path
+
+
+def test_a_profile_and_a_report_are_made_of_a_measurement(measured: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine.json"
+    done = CliRunner().invoke(app, ["calibrate", "--from", str(measured), "-o", str(out), "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    found, true = LatencyProfile.from_json(out), load_profile("llama-3.1-8b-h100-tp1")
+    assert found.name == "mine"
+    assert found.kv_capacity_tokens == 40_000
+    assert told["errors"] == found.provenance.errors
+    assert found.decode_s(16, 4096) == pytest.approx(true.decode_s(16, 4096), rel=0.03)
+    assert found.prefill_s(700) == pytest.approx(true.prefill_s(700), rel=0.05)
+    assert {Path(file).name for file in told["files"]} == {"mine.json", "mine.png", "mine.md"}
+    assert all((tmp_path / file).exists() for file in ("mine.png", "mine.md"))
+
+
+def closed_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+MISTAKES = [
+    ([], "exactly one of"),
+    (["--from", "a.csv", "--from-log", "b.csv"], "exactly one of"),
+    (["--from", "no-such.csv"], "no-such.csv"),
+    (["--from", "units.csv"], "seconds"),
+    (["--from", "text.csv"], "text.csv"),
+    (["--from-log", "log.csv"], "--max-num-seqs"),
+    (["--from-log", "log.csv", "--where", "gpu"], "NAME=VALUE"),
+    (["--engine", "shape", "--python", "no-such-python"], "interpreter"),
+    (["--engine", "shape", "--python", sys.executable], "vllm"),
+    (["--engine", "shape", "--engine-arg", "dtype"], "NAME=VALUE"),
+    (["--url", "ftp://worker"], "http://worker:8000"),
+    (["--url", "http://127.0.0.1:{port}", "--yes"], "start the server"),
+    (["--url", "http://127.0.0.1:{port}", "--max-share", "2", "--yes"], "max_share"),
+    (["--from", "steps.parquet", "-o", "profile.txt"], ".json"),
+    (["--from", "steps.parquet", "-o", "no/such/folder/profile.json"], "folder"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), MISTAKES, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+def test_mistakes_are_one_line_and_leave_nothing(
+    arguments: list[str], said: str, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.csv").write_text("a,b\n1,x\n")
+    head = "phase,config,rep,n_prefill,sum_prefill,prefill_past,sum_sq,n_decode,sum_ctx,step_wall\n"
+    rows = [f"decode,{b}x128,{r},0,0,0,0,{b},{128 * b},{4e4}\n" for b in (1, 2, 4, 8) for r in range(5)]
+    Path("units.csv").write_text(head + "".join(rows))
+    Path("log.csv").write_text("arrival_s,first_token_s,last_token_s,prompt_tokens,output_tokens\n0,1,2,10,5\n")
+    before = set(tmp_path.iterdir())
+    port = str(closed_port())
+    done = CliRunner().invoke(app, ["calibrate", *(a.replace("{port}", port) for a in arguments)])
+    assert done.exit_code == 2, done.output
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("aladdin: ") and said in last
+    assert "Traceback" not in done.output
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_validate_needs_servers_that_answer() -> None:
+    url = f"http://127.0.0.1:{closed_port()}"
+    done = CliRunner().invoke(app, ["validate", "--url", url, "--profile", "llama-3.1-8b-h100-tp1"])
+    assert done.exit_code == 2
+    assert url in done.stderr and "Traceback" not in done.output
