@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -204,7 +205,7 @@ def test_ctrl_c_keeps_what_is_measured(tmp_path: Path) -> None:
 
     def stop(done: int, total: int, message: str) -> None:
         if done == 4:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     with serving() as mock, pytest.raises(KeyboardInterrupt):
         measure_server(mock.url, QUICK, path, progress=stop)
