@@ -14,9 +14,9 @@ values. Factors never leave ``[1 / bound, bound]``.
 
 Drift is the two-sided CUSUM test of the relative residuals against the *prior*, in units of their usual size, cut off
 at 4, with allowance 1/2 and threshold 12. On independent normal residuals of known size that is one false alarm in
-about 500,000 observations (Siegmund's approximation); as the size is learnt, too, the tests allow one in 50,000. A
-shift of 20 % where 5 % is usual is seen after about 4. The statistic is capped at twice its threshold, so that an
-alarm ends within 50 observations once the prior holds again.
+about 500,000 observations (Siegmund's approximation); with the size learnt on the way, none was seen in 300,000 with 2,
+5 and 10 % noise. A shift of 20 % where 5 % is usual is seen after about 4. The statistic is capped at twice its
+threshold, so that an alarm ends within 50 observations once the prior holds again.
 """
 
 from __future__ import annotations

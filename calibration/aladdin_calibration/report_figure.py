@@ -108,8 +108,9 @@ def _decode(axes: Axes, measurement: Measurement, profile: LatencyProfile) -> No
     rows = of_kind(measurement.steps, "decode")
     context = rows.groupby("batch")["context_tokens"].agg(["size", "min", "max"])
     varied = context[(context["size"] >= 0.1 * context["size"].max()) & (context["max"] > context["min"])].index
-    picks = np.unique(np.linspace(0, len(varied) - 1, len(_BATCHES)).round().astype(int)) if len(varied) else []
-    for batch, colour in zip(varied[picks], _BATCHES, strict=False):
+    evenly = np.linspace(0, max(0, len(varied) - 1), len(_BATCHES)).round().astype(int)
+    picks = varied[np.unique(evenly)] if len(varied) else varied
+    for batch, colour in zip(picks, _BATCHES, strict=False):
         of_batch = rows[rows["batch"] == batch]
         axes.plot(of_batch["context_tokens"], of_batch["seconds"] * _MS, "o", ms=3, mew=0, alpha=0.5, color=colour)
         x = np.geomspace(max(1.0, context.loc[batch, "min"]), context.loc[batch, "max"], _POINTS)

@@ -101,6 +101,7 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
         read_measurement(tmp_path / "nowhere.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MEASUREMENTS.is_dir(), reason="the measurement files are not beside the project")
 def test_laws_of_a_real_engine_hold_on_configurations_not_seen() -> None:
     errors = profile_of(read_measurement(MEASUREMENTS / "vllm_cpu_llama110m.csv"), "cpu").provenance.errors

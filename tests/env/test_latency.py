@@ -323,7 +323,7 @@ def test_every_shipped_profile_loads_and_makes_sense() -> None:
         assert p.name == name and name.endswith(f"tp{p.gpus}" if name != "llama-110m-cpu" else "cpu")
         assert p.gpus == p.provenance.tensor_parallel and p.kv_capacity_tokens >= 32_768
         kinds = [f"{kind}_{figure}" for kind in ("prefill", "decode", "mixed") for figure in ("median", "p95")]
-        assert list(p.provenance.errors) == kinds and max(p.provenance.errors.values()) < 0.3
+        assert set(kinds) <= set(p.provenance.errors) and max(p.provenance.errors.values()) < 0.3
         assert 0.001 < p.decode_s(1, 100) < p.decode_s(64, 64 * 1000) < p.decode_s(256, 256 * 4000)
         assert 0.001 < p.prefill_s(16) < p.prefill_s(2048) < p.mixed_s(2048, 64, 64_000) < p.prefill_s(65_536)
 
