@@ -47,7 +47,7 @@ def replays(folder: Path, known: dict[str, tuple[Measurement, LatencyProfile]]) 
         real, preemptions, facts = read_served(path)
         measured, profile = known[facts["model"]]
         trace = Trace.from_arrays(real["arrival_s"], real["prompt_tokens"], real["output_tokens"])
-        scenario = scenario_of(profile, measured, trace)
+        scenario = scenario_of(profile, measured.facts, trace)
         simulated = Simulator(scenario, 0).run("least_request").requests
         agreement = compare(real, simulated, scenario.slo, "client", preemptions)
         parts.append(agreement.table.rename_axis("measure").reset_index().assign(case=path.stem))

@@ -21,7 +21,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from aladdin_calibration.engine.measure import EngineRun, read_recording, record, replay
-from aladdin_calibration.measurement import Measurement
+from aladdin_calibration.measurement import Measurement, WorkerFacts
 from aladdin_calibration.profiles import profile_of
 from aladdin_calibration.validation.agreement import compare
 from aladdin_env.latency import LatencyProfile
@@ -33,7 +33,7 @@ from experiments.calibration.local_server import ENVIRONMENT, PYTHON, SHAPES
 LOADS = (0.5, 0.8, 1.0)
 MOST_PROMPT_TOKENS, MOST_OUTPUT_TOKENS = 600, 120
 SLACK = 2.0  # the SLO is so many times what a median request takes alone: some miss it at high load
-TIGHT_BLOCKS = 96  # KV blocks that force preemption
+TIGHT_BLOCKS = 96  # KV blocks that force preemption, vLLM's own null block not counted
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,8 @@ def bench(shape: str, requests: int, budget_s: float) -> Bench:
     return Bench(shape, requests, budget_s, arguments)
 
 
-def scenario_of(profile: LatencyProfile, measured: Measurement, trace: Trace, kv_blocks: int | None = None) -> Scenario:
+def scenario_of(profile: LatencyProfile, facts: WorkerFacts, trace: Trace, kv_blocks: int | None = None) -> Scenario:
     """One worker like the measured engine."""
-    facts = measured.facts
     assert facts.block_size and facts.max_num_seqs and facts.max_num_batched_tokens
     kind = WorkerType(
         "engine",
@@ -103,7 +102,7 @@ def trace_of(rate_rps: float, requests: int, seed: int) -> Trace:
 def capacity_rps(profile: LatencyProfile, measured: Measurement, requests: int) -> float:
     """Requests per second of an engine that is never out of work, in the simulator."""
     crowd = trace_of(1e4, requests, seed=99)
-    return float(simulate(scenario_of(profile, measured, crowd), "least_request").summary["throughput_rps"])
+    return float(simulate(scenario_of(profile, measured.facts, crowd), "least_request").summary["throughput_rps"])
 
 
 def cases(tested: Bench, profile: LatencyProfile, measured: Measurement) -> Iterator[tuple[str, Trace, int | None]]:
@@ -114,19 +113,48 @@ def cases(tested: Bench, profile: LatencyProfile, measured: Measurement) -> Iter
     yield f"{TIGHT_BLOCKS} KV blocks", trace_of(capacity, tested.requests // 2, seed=len(LOADS)), TIGHT_BLOCKS
 
 
+def law_clock(profile: LatencyProfile) -> Callable[[dict[str, float]], float]:
+    """The seconds of a step by the profile's laws, from what the engine did in it."""
+
+    def seconds(step: dict[str, float]) -> float:
+        batch, tokens = int(step["batch"]), step["prefill_tokens"]
+        if tokens == 0:
+            return profile.decode_s(batch, step["context_tokens"]) if batch else 0.0
+        if batch == 0:
+            return profile.prefill_s(tokens, step["sum_squares"])
+        return profile.mixed_s(tokens, batch, step["context_tokens"], step["sum_squares"])
+
+    return seconds
+
+
 def judge(tested: Bench, profile: LatencyProfile, measured: Measurement) -> pd.DataFrame:
-    """Every case on the engine and in the simulator; a row per case and measure."""
+    """Every case on the engine and in the simulator; a row per case, comparison and measure.
+
+    Comparisons: ``laws`` (the engine decides, every step takes what the laws say, against the simulator), ``cpu`` (the
+    engine by its CPU time, against the simulator), ``again`` (the engine by its CPU time, against itself once more: the
+    noise that no simulator can undercut).
+    """
     parts = []
     with Progress() as bar:
         for name, trace, kv_blocks in cases(tested, profile, measured):
-            task = bar.add_task(name, total=len(trace))
-            run = tested.run() if kv_blocks is None else tested.run(num_gpu_blocks_override=kv_blocks)
-            real, preemptions = replay(run, trace, "cpu", _told(bar, task))
-            scenario = scenario_of(profile, measured, trace, kv_blocks)
+            run = tested.run() if kv_blocks is None else tested.run(num_gpu_blocks_override=kv_blocks + 1)
+            scenario = scenario_of(profile, measured.facts, trace, kv_blocks)
             simulated = Simulator(scenario, 0).run("least_request").requests
-            found = compare(real, simulated, scenario.slo, "client", preemptions)
-            parts.append(found.table.rename_axis("measure").reset_index().assign(case=name))
-    return pd.concat(parts, ignore_index=True)[["case", "measure", "real", "simulated", "error"]]
+            served = {}
+            for comparison, clock in (("laws", law_clock(profile)), ("cpu", "cpu"), ("again", "cpu")):
+                task = bar.add_task(f"{name}, {comparison}", total=len(trace))
+                served[comparison] = replay(run, trace, clock, _told(bar, task))
+            for comparison, (real, preemptions) in served.items():
+                other = simulated if comparison != "again" else _as_simulated(served["cpu"][0])
+                counted = preemptions if comparison != "again" else None
+                found = compare(real, other, scenario.slo, "client", counted)
+                rows = found.table.rename_axis("measure").reset_index()
+                parts.append(rows.assign(case=name, comparison=comparison))
+    return pd.concat(parts, ignore_index=True)[["case", "comparison", "measure", "real", "simulated", "error"]]
+
+
+def _as_simulated(real: pd.DataFrame) -> pd.DataFrame:
+    return real.assign(generated_tokens=real["output_tokens"], preemptions=0)
 
 
 def _told(bar: Progress, task: TaskID) -> Callable[[int, int, str], None]:
@@ -136,12 +164,18 @@ def _told(bar: Progress, task: TaskID) -> Callable[[int, int, str], None]:
 def table_of(results: pd.DataFrame) -> Table:
     """The errors, a row per case."""
     measures = list(dict.fromkeys(results["measure"]))
-    table = Table("case", *measures)
-    for name, rows in results.groupby("case", sort=False):
+    table = Table("case", "against", *measures)
+    for (name, comparison), rows in results.groupby(["case", "comparison"], sort=False):
         errors = rows.set_index("measure")["error"]
-        cells = [f"{errors[m]:+.1f} pt" if m == "attainment" else f"{errors[m]:+.1%}" for m in measures]
-        table.add_row(str(name), *cells)
+        cells = [_cell(m, errors.get(m)) for m in measures]
+        table.add_row(str(name), str(comparison), *cells)
     return table
+
+
+def _cell(measure: str, error: float | None) -> str:
+    if error is None:
+        return "-"
+    return f"{error:+.1f} pt" if measure == "attainment" else f"{error:+.1%}"
 
 
 def main(

@@ -233,7 +233,7 @@ class MockVllm:
     async def metrics(self, request: web.Request) -> web.Response:
         if not self.settings.metrics:
             raise web.HTTPNotFound
-        cache = f'block_size="16",num_gpu_blocks="{self.settings.kv_tokens // 16}"'
+        cache = f'block_size="16",num_gpu_blocks="{self.settings.kv_tokens // 16 + 1}"'  # with the null block
         if self.settings.prefix_label:
             cache += ',enable_prefix_caching="False"'
         lines = [

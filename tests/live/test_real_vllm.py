@@ -9,13 +9,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from aladdin_calibration.measurement import Measurement
+from aladdin_calibration.engine.measure import replay
+from aladdin_calibration.measurement import Measurement, WorkerFacts
 from aladdin_env.cli.app import app
-from aladdin_env.latency import LatencyProfile
+from aladdin_env.latency import LatencyProfile, load_profile
+from aladdin_env.simulator.run import Simulator
 from experiments.calibration.local_server import ENVIRONMENT, PYTHON, SHAPES
+from experiments.calibration.truth import bench, law_clock, scenario_of, trace_of
 from tests.live.conftest import SETTINGS
 
 pytestmark = pytest.mark.live
@@ -91,7 +95,27 @@ def test_two_workers_side_by_side_under_a_policy(profile: Path, servers: list[st
     assert rows["output_tokens"].eq(rows["simulated_generated_tokens"]).all()
 
 
-def test_an_engine_is_measured_from_inside(servers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kv_blocks", [None, 65], ids=["plenty of KV", "preemption"])
+def test_the_simulator_decides_as_vllm_does(kv_blocks: int | None) -> None:
+    """With steps as long as the laws say, every token of every request comes at the same instant in both."""
+    if not PYTHON.exists():
+        pytest.skip("no vLLM: .venv-vllm is missing")
+    tested, profile = bench("llama-24m", 60, 0.0), load_profile("llama-110m-cpu")
+    run = tested.run() if kv_blocks is None else tested.run(num_gpu_blocks_override=kv_blocks + 1)
+    trace = trace_of(3.0 if kv_blocks is None else 8.0, 60, seed=1)
+    facts = WorkerFacts("m", "g", "vllm", "", "laws", "", block_size=32, max_num_seqs=32, max_num_batched_tokens=512)
+    scenario = scenario_of(profile, facts, trace, kv_blocks)
+    real, preemptions = replay(run, trace, law_clock(profile))
+    simulated = Simulator(scenario, 0).run("least_request").requests
+    assert (preemptions > 0) == (kv_blocks is not None)
+    assert preemptions == simulated["preemptions"].sum()
+    for name in ("first_token_s", "finish_s"):
+        np.testing.assert_allclose(simulated[name], real[name], rtol=0, atol=1e-8)
+
+
+def test_an_engine_is_measured_from_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not PYTHON.exists():
+        pytest.skip("no vLLM: .venv-vllm is missing")
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     out = tmp_path / "engine.json"

@@ -23,6 +23,7 @@ from aladdin_traces import Trace
 from aladdin_traces.errors import InputError
 
 Progress = Callable[[int, int, str], None]
+StepSeconds = Callable[[dict[str, float]], float]
 CLOCKS = {"wall": "the engine's step on the wall clock", "cpu": "CPU time of the engine's step"}
 _RECORDER = ("__init__.py", *(f"engine/{name}.py" for name in ("__init__", "plan", "recorder", "replayer")))
 _TOLD_OF_AN_ERROR = 3  # last lines of the engine's own words
@@ -91,14 +92,15 @@ def record(run: EngineRun, recording: Path, progress: Progress | None = None) ->
 
 
 def replay(
-    run: EngineRun, trace: Trace, clock: str = "wall", progress: Progress | None = None
+    run: EngineRun, trace: Trace, clock: str | StepSeconds = "wall", progress: Progress | None = None
 ) -> tuple[pd.DataFrame, int | None]:
     """Replay an open-loop trace inside a fresh engine.
 
     Args:
         run: The engine.
         trace: Requests; contents are random.
-        clock: ``wall``, or ``cpu`` for an engine on one CPU thread (:mod:`aladdin_calibration.engine.replayer`).
+        clock: ``wall``, or ``cpu`` for an engine on one CPU thread (:mod:`aladdin_calibration.engine.replayer`); or a
+            function that gives the seconds of a step from its ``prefill_tokens, sum_squares, batch, context_tokens``.
         progress: As for :func:`record`.
 
     Returns:
@@ -112,7 +114,10 @@ def replay(
         asked, served = Path(folder) / "trace.jsonl", Path(folder) / "served.jsonl"
         table = trace.to_frame()[["arrival_s", "prompt_tokens", "output_tokens"]]
         table.to_json(asked, orient="records", lines=True, double_precision=9)
-        _run(run, run.replayer(asked, clock, served), progress)
+        if isinstance(clock, str):
+            _run(run, run.replayer(asked, clock, served), progress)
+        else:
+            _run(run, run.replayer(asked, "asked", served), progress, clock)
         rows, preemptions, _ = read_served(served)
     return rows.assign(klass=trace.klass), preemptions
 
@@ -127,14 +132,17 @@ def read_served(path: Path) -> tuple[pd.DataFrame, int | None, dict[str, Any]]:
     return pd.DataFrame(lines).assign(klass=0, error="", late_s=0.0), preemptions, facts
 
 
-def _run(run: EngineRun, command: list[str], progress: Progress | None) -> None:
+def _run(
+    run: EngineRun, command: list[str], progress: Progress | None, step_seconds: StepSeconds | None = None
+) -> None:
     if shutil.which(run.python) is None:
         raise InputError("python", run.python, "give the interpreter of an environment that has vLLM")
     with recorder_alone() as folder, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as words:
         environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1", **run.environment}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words, text=True, env=environment) as process:
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=words, text=True, env=environment) as process:
             try:
-                _follow(process, progress)
+                _follow(process, progress, step_seconds)
             except BaseException:
                 process.terminate()
                 raise
@@ -155,15 +163,20 @@ def recorder_alone() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _follow(process: subprocess.Popen[str], progress: Progress | None) -> None:
-    assert process.stdout is not None
+def _follow(process: subprocess.Popen[str], progress: Progress | None, step_seconds: StepSeconds | None) -> None:
+    assert process.stdout is not None and process.stdin is not None
     done, of = 0, 1
     for line in process.stdout:
         try:
             report = json.loads(line)
         except ValueError:
             continue  # the engine talks on the same stream
-        if not isinstance(report, dict) or progress is None:
+        if not isinstance(report, dict):
+            continue
+        if "step" in report and step_seconds is not None:
+            process.stdin.write(f"{step_seconds(report['step'])!r}\n")
+            process.stdin.flush()
+        if progress is None:
             continue
         done, of = report.get("done", done), report.get("of", of)
         if "starting" in report:

@@ -141,7 +141,7 @@ class Engine:
             max_model_len=config.model_config.max_model_len,
             max_num_seqs=config.scheduler_config.max_num_seqs,
             max_num_batched_tokens=config.scheduler_config.max_num_batched_tokens,
-            kv_capacity_tokens=cache.num_gpu_blocks * cache.block_size,
+            kv_capacity_tokens=(cache.num_gpu_blocks - 1) * cache.block_size,  # one is vLLM's own null block
             decode_steps=decode_steps,
         )
 

@@ -4,15 +4,18 @@
 nothing but vLLM and the standard library. Requests join the engine when the clock has reached their arrival, at the
 next step's beginning, as a server would let them.
 
-The clock is the wall's, or the sum of the steps' CPU times, jumping to the next arrival when nothing is left to do:
-what the engine does is the same, and other processes on the machine do not stretch its steps. That is an honest clock
-where a step's work is done by one CPU thread, and only there.
+Three clocks. ``wall`` is what it says. ``cpu`` is the sum of the steps' CPU times, jumping to the next arrival when
+nothing is left to do: what the engine does is the same, and other processes on the machine stretch its steps less. That
+is honest where a step's work is done by one CPU thread, and only there. ``asked`` tells every step on standard output
+and reads its seconds from standard input: with laws behind it, the engine's decisions are compared with a simulator's
+to the last bit, whatever the machine does.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +64,16 @@ class CpuClock:
         self.now_s = max(self.now_s, time_s)
 
 
-CLOCKS: dict[str, type[WallClock] | type[CpuClock]] = {"wall": WallClock, "cpu": CpuClock}
+class AskedClock(CpuClock):
+    """As long as whoever started us says."""
+
+    def step(self, figures: dict[str, float]) -> None:
+        """A step was taken: ask."""
+        tell(step={name: figures[name] for name in ("prefill_tokens", "sum_squares", "batch", "context_tokens")})
+        self.now_s += float(sys.stdin.readline())
+
+
+CLOCKS: dict[str, type[WallClock] | type[CpuClock]] = {"wall": WallClock, "cpu": CpuClock, "asked": AskedClock}
 
 
 @dataclass

@@ -159,14 +159,22 @@ async def _first_words(client: Client, prompts: Prompts, seen: Scrape | None) ->
 
 
 def _capacity(cache: dict[str, str]) -> int | None:
-    """Tokens of KV by the labels of ``vllm:cache_config_info``."""
+    """Tokens of KV that requests can fill, by the labels of ``vllm:cache_config_info``.
+
+    One block is none of theirs: vLLM sets it aside as the null block, and counts it in all that it tells.
+    """
+    told, size = _told_tokens(cache), _whole(cache.get("block_size"))
+    return told - size if told is not None and size is not None else told
+
+
+def _told_tokens(cache: dict[str, str]) -> int | None:
     told = _whole(cache.get("kv_cache_size_tokens"))
     blocks, size = _whole(cache.get("num_gpu_blocks")), _whole(cache.get("block_size"))
     return blocks * size if told is None and blocks and size else told
 
 
 def _bytes_per_token(cache: dict[str, str]) -> float | None:
-    memory, tokens = _whole(cache.get("kv_cache_memory_bytes")), _capacity(cache)
+    memory, tokens = _whole(cache.get("kv_cache_memory_bytes")), _told_tokens(cache)
     return memory / tokens if memory and tokens else None
 
 
