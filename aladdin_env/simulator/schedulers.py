@@ -46,11 +46,8 @@ def _begin_decode(world: World, w: int, now_s: float, only_one: bool) -> None:
     steps = 1
     if not only_one:
         steps = (world.finish_heap[w, 0] >> 32) - start
-        room = engine.free_blocks
-        if engine.cache_idle > 0 and worker.waiting > 0:  # with fewer hits a first chunk is shorter and may fit
-            room -= engine.cache_idle * prefix_span(world, w)
-        if batch * ((steps + worker.block_size - 1) // worker.block_size) > room:
-            affordable = steps_with_memory(world.phases, w, worker.block_size, start, batch, room)
+        if batch * ((steps + worker.block_size - 1) // worker.block_size) > engine.free_blocks:
+            affordable = steps_with_memory(world.phases, w, worker.block_size, start, batch, engine.free_blocks)
             steps = max(min(steps, affordable), 1)
     table = min(batch, int(world.laws[kind, law.LARGEST_BATCH]))
     beta = law.decode_beta(world.laws, kind, table)
@@ -159,11 +156,11 @@ def _admit_chunks(world: World, w: int, now_s: float, budget: int) -> tuple[int,
     while worker.wait_head != NONE and worker.running < places and budget > 0:
         r = worker.wait_head
         past = hit_tokens(world, w, r) if caches else 0
-        chunk = min(world.requests[r].prompt_tokens + world.requests[r].generated - past, budget)
-        blocks = blocks_to_take(world, w, r, 0, past + chunk, overhead)
-        if blocks > engine.free_blocks:
+        total = world.requests[r].prompt_tokens + world.requests[r].generated
+        if blocks_to_take(world, w, r, 0, total, overhead) > engine.free_blocks:
             break
-        _admit(world, w, r, blocks, now_s)
+        chunk = min(total - past, budget)
+        _admit(world, w, r, blocks_to_take(world, w, r, 0, past + chunk, overhead), now_s)
         if caches:
             admit_prefix(world, w, r, past)
             hold_prefix(world, w, r, past + chunk)

@@ -165,9 +165,9 @@ def _chunked(worker: RefWorker) -> list[tuple[RefRequest, int]]:
         if len(worker.running) >= limits.max_num_seqs or budget == 0:
             break
         hit = worker.hit(request)
-        chunk = min(_all_tokens(request) - hit, budget)
-        if worker.growth(request, hit + chunk) > worker.blocks_free:
+        if worker.growth(request, _all_tokens(request)) > worker.blocks_free:  # of the whole, not of its first chunk
             break
+        chunk = min(_all_tokens(request) - hit, budget)
         _admit_for_prefill(worker, request, hit, chunk)
         work.append((request, chunk))
         budget -= chunk
