@@ -1,0 +1,232 @@
+"""The whole fit: search, choice of the form, judgement on unseen requests, uncertainty."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aladdin_calibration.request_log.judged import figures
+from aladdin_calibration.request_log.log import EngineLimits, RequestLog
+from aladdin_calibration.request_log.objective import Objective
+from aladdin_calibration.request_log.parameters import FORMS, NAMES, Form, Laws, centre, drawn, moved
+from aladdin_calibration.request_log.result import Estimate, KvRoom, LogFit
+from aladdin_calibration.request_log.search import DISTINCT, Point, best_of, is_bound, local, narrow, scan
+from aladdin_calibration.request_log.start import Windows
+from aladdin_calibration.request_log.uncertainty import replicates
+from aladdin_traces import checks
+from aladdin_traces.errors import InputError
+
+Array = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+LEAST_REQUESTS = 40
+REPLICATES = 40
+_STARTS = 8  # random ones, once the KV room is known
+_FOLDS = 5
+_LEVEL = 1.96  # standard errors to each side of a 95 % interval
+# Simulations of a fit, about; only the progress bar depends on it.
+_EXPECTED = {"once": 9_000, "replicate": 350}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The best laws of the best form, and the points about them."""
+
+    form: str
+    best: Point
+    points: list[Point]
+    identified: bool
+
+
+def fit_request_log(
+    log: RequestLog,
+    limits: EngineLimits,
+    *,
+    train_share: float = 0.5,
+    refit: bool = False,
+    seed: int = 0,
+    bootstrap: int = REPLICATES,
+    progress: Callable[[float], None] | None = None,
+) -> LogFit:
+    """Find the laws and the KV capacity whose simulation reproduces ``log``.
+
+    All arrivals and lengths go into every simulation; the laws are fitted to what became of the first requests alone
+    and judged by what became of the others.
+
+    Args:
+        log: the requests of one run.
+        limits: the limits of the server that served them.
+        train_share: share of the requests, by arrival, whose outcomes are fitted, in (0, 1]; 1 judges nothing.
+        refit: fit once more to all requests after judging; ``held_out`` then is that of the laws before.
+        seed: of everything random.
+        bootstrap: replicates behind the standard errors, 2 or more.
+        progress: called now and then with the part done, 0 to 1.
+
+    Raises:
+        InputError: too few requests to fit, a share or count out of its range, or a KV capacity in ``limits`` that the
+            longest request would not have fitted into.
+    """
+    started = time.perf_counter()
+    share = checks.number("train_share", train_share, above=0.0, high=1.0)
+    checks.whole("bootstrap", bootstrap, low=2, high=10_000)
+    rng = np.random.default_rng(checks.whole("seed", seed, low=0, high=2**63))
+    n = len(log)
+    train = np.arange(n) < round(n * share)
+    if train.sum() < LEAST_REQUESTS:
+        least = int(np.ceil(LEAST_REQUESTS / share))
+        raise InputError("log", f"{n} requests", f"give at least {least}: {LEAST_REQUESTS} to fit to")
+    report = _Progress(progress, _EXPECTED["once"] * (2 if refit else 1) + _EXPECTED["replicate"] * bootstrap)
+    objective = Objective(log, limits, report.tick)
+    _check_capacity(objective)
+    found = _search(objective, train, rng)
+    held_out = _judge(objective, found, ~train)
+    if refit:
+        train = np.ones(n, dtype=bool)
+        found = _search(objective, train, rng)
+    near = [p for p in found.points if not found.identified or p.loss < found.best.loss + 20 * DISTINCT]
+    likely = near if found.identified else [found.best]
+    drawn_points = replicates(objective, FORMS[found.form], likely, train, bootstrap, rng)
+    fit = LogFit(
+        limits=limits,
+        form=found.form,
+        laws=Laws.at(found.best.x, FORMS[found.form]),
+        coefficients=_estimates(found, drawn_points),
+        kv=_kv_room(objective, found, drawn_points),
+        held_out=held_out,
+        in_sample=_judge(objective, found, train),
+        train_requests=round(n * share),
+        test_requests=n - round(n * share),
+        refitted=refit,
+        simulations=objective.simulations,
+        seconds=time.perf_counter() - started,
+        seed=seed,
+    )
+    report.done()
+    return fit
+
+
+class _Progress:
+    """Counts simulations and tells the caller, never going back and never beyond the end."""
+
+    def __init__(self, tell: Callable[[float], None] | None, expected: int) -> None:
+        self._tell = tell
+        self._expected = expected
+        self._count = 0
+
+    def tick(self) -> None:
+        self._count += 1
+        if self._tell and self._count % 100 == 0:
+            self._tell(min(0.99, self._count / self._expected))
+
+    def done(self) -> None:
+        if self._tell:
+            self._tell(1.0)
+
+
+def _check_capacity(objective: Objective) -> None:
+    given, size = objective.limits.kv_capacity_tokens, objective.limits.block_size
+    if given is not None and given // size < objective.least_blocks:
+        mend = f"give at least {objective.least_blocks * size}: the longest request needed as much"
+        raise InputError("kv_capacity_tokens", given, mend)
+
+
+def _search(objective: Objective, train: Flags, rng: np.random.Generator) -> _Found:
+    """The paper's form first; then, about the KV room found with it, the form that predicts unseen requests best."""
+    name, weights = "linear", train.astype(np.float64)
+    windows = Windows(objective.log, train)
+    starts = [windows.solved(FORMS[name]), windows.scaled(centre(FORMS[name]), FORMS[name])]
+    points = _points(objective, FORMS[name], windows, starts, weights, rng)
+    chosen = _choose_form(objective, best_of(points), train)
+    if chosen != name:
+        starts = [moved(best_of(points).x, FORMS[name], FORMS[chosen])]
+        points = _points(objective, FORMS[chosen], windows, starts, weights, rng)
+    given = objective.limits.kv_capacity_tokens is not None
+    return _Found(chosen, best_of(points), points, given or is_bound(points))
+
+
+def _points(
+    objective: Objective, form: Form, windows: Windows, starts: list[Array], weights: Array, rng: np.random.Generator
+) -> list[Point]:
+    """Local optima by KV blocks, ascending: all over the room and ever finer about the best; or at the given room."""
+    given = objective.limits.kv_capacity_tokens
+    if given is None:
+        points = narrow(objective, form, scan(objective, form, starts, weights), weights)
+    else:
+        blocks = given // objective.limits.block_size
+        points = [best_of([local(objective, form, x, blocks, weights) for x in starts])]
+    best = best_of(points)
+    others = [windows.scaled(drawn(form, rng), form) for _ in range(_STARTS)]
+    better = best_of([best, *(local(objective, form, x, best.blocks, weights) for x in others)])
+    return narrow(objective, form, [better if p is best else p for p in points], weights)
+
+
+def _choose_form(objective: Objective, at: Point, train: Flags) -> str:
+    """The form that predicts left-out stretches of the fitted requests best.
+
+    A form with more terms must beat the simpler one by more than the standard error of the difference over the folds.
+    """
+    rows = np.flatnonzero(train)
+    fold = np.full(len(train), -1)
+    fold[rows] = np.arange(len(rows)) * _FOLDS // len(rows)
+    chosen, least = "", np.full(_FOLDS, np.inf)
+    for name, form in FORMS.items():
+        x = moved(at.x, FORMS["linear"], form)
+        losses = np.empty(_FOLDS)
+        for k in range(_FOLDS):
+            fitted = local(objective, form, x, at.blocks, (train & (fold != k)).astype(np.float64))
+            unseen = (fold == k).astype(np.float64)
+            losses[k] = np.square(objective.errors(fitted.x, form, at.blocks, unseen)).sum()
+        gain = least - losses
+        if not chosen or gain.mean() > gain.std(ddof=1) / np.sqrt(_FOLDS):
+            chosen, least = name, losses
+    return chosen
+
+
+def _judge(objective: Objective, found: _Found, judged: Flags) -> dict[str, float]:
+    laws = Laws.at(found.best.x, FORMS[found.form])
+    return figures(objective.log, objective.measures(laws, found.best.blocks), judged) if judged.any() else {}
+
+
+def _estimates(found: _Found, drawn_points: list[Point]) -> dict[str, Estimate]:
+    """Each coefficient with the spread of its replicates; intervals on the logarithmic scale, for none is negative."""
+    form = FORMS[found.form]
+    values = Laws.at(found.best.x, form).values()
+    replicated = np.array([Laws.at(p.x, form).values() for p in drawn_points])
+    estimates = {}
+    for i, name in enumerate(NAMES):
+        spread = float(np.std(np.log(np.maximum(replicated[:, i], 1e-300)), ddof=1))
+        error, factor = float(np.std(replicated[:, i], ddof=1)), float(np.exp(_LEVEL * spread))
+        estimates[name] = Estimate(float(values[i]), error, float(values[i]) / factor, float(values[i]) * factor)
+    return estimates
+
+
+def _kv_room(objective: Objective, found: _Found, drawn_points: list[Point]) -> KvRoom:
+    size = objective.limits.block_size
+    if objective.limits.kv_capacity_tokens is not None:
+        given = objective.limits.kv_capacity_tokens
+        return KvRoom(given, given, given, identified=True)
+    if not found.identified:
+        tokens = _needed_blocks(objective, found) * size
+        return KvRoom(tokens, tokens, np.inf, identified=False)
+    best = found.best.blocks
+    blocks = sorted(p.blocks for p in found.points)
+    at = blocks.index(best)
+    spacing = max(blocks[min(at + 1, len(blocks) - 1)] - best, best - blocks[max(at - 1, 0)])
+    half = np.hypot(_LEVEL * np.std([p.blocks for p in drawn_points], ddof=1), spacing)
+    return KvRoom(best * size, (best - half) * size, (best + half) * size, identified=True)
+
+
+def _needed_blocks(objective: Objective, found: _Found) -> int:
+    """The fewest KV blocks that leave the simulation as it is with room for everything."""
+    laws = Laws.at(found.best.x, FORMS[found.form])
+    whole = objective.measures(laws, objective.most_blocks)
+    low, high = objective.least_blocks - 1, objective.most_blocks
+    while high - low > 1:
+        middle = (low + high) // 2
+        same = np.array_equal(objective.measures(laws, max(middle, objective.least_blocks)), whole)
+        low, high = (low, middle) if same else (middle, high)
+    return high

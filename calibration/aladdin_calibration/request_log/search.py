@@ -1,0 +1,96 @@
+"""The search for laws and KV room: local in the laws, a narrowing scan in the room.
+
+The laws move the simulated times smoothly but for small jumps where a preemption changes; derivatives taken over a
+step of one percent see past them. In the KV room everything is jumps, so it is scanned: coarsely on a logarithmic
+grid, the laws fitted anew at every point, then ever finer about the best point down to single blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import least_squares
+
+from aladdin_calibration.request_log.objective import Objective
+from aladdin_calibration.request_log.parameters import Form, bounds, centre, surprise
+
+Array = npt.NDArray[np.float64]
+
+_STEP = 0.01  # of a logarithm: far enough to see past jumps
+_EVALUATIONS = 25
+_COARSE, _FINE = 16, 5  # points of the first grid, and half of those of a finer one
+_FINEST = 5e-4  # of the room: finer than that only the jumps differ
+DISTINCT = 1.92  # a loss that much higher is out of the 95 % interval: half the quantile of chi-squared, one degree
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A local optimum of the laws at one KV room: coordinates, KV blocks and the loss there."""
+
+    x: Array
+    blocks: int
+    loss: float
+
+
+def local(
+    objective: Objective, form: Form, at: Array, blocks: int, weights: Array, centres: Array | None = None
+) -> Point:
+    """The laws nearest to ``at`` that fit best with ``blocks`` KV blocks.
+
+    Args:
+        objective: the log.
+        form: terms of the laws.
+        at: coordinates to begin with, shape (form.size,).
+        blocks: KV blocks.
+        weights: how much each request counts, shape (n,).
+        centres: what is known beforehand, shape (form.size - 1,); by default `centre`.
+    """
+    expected = centre(form) if centres is None else centres
+    low, high = bounds(form)
+
+    def errors(x: Array) -> Array:
+        return np.concatenate([objective.errors(x, form, blocks, weights), surprise(x, form, expected)])
+
+    inside = np.clip(at, low + 1e-6, high - 1e-6)
+    relative = _STEP / np.maximum(np.abs(inside), _STEP)  # scipy multiplies it by |x|
+    found = least_squares(errors, inside, bounds=(low, high), diff_step=relative, max_nfev=_EVALUATIONS)
+    return Point(np.asarray(found.x, dtype=np.float64), blocks, float(found.cost))
+
+
+def scan(objective: Objective, form: Form, starts: list[Array], weights: Array) -> list[Point]:
+    """Local optima over the KV room on a coarse grid, by blocks, ascending; the last has room for everything.
+
+    Each is the better of those reached from ``starts`` and from the neighbour with more room.
+    """
+    grid = np.unique(np.geomspace(objective.least_blocks, objective.most_blocks, _COARSE).round().astype(int))
+    points: list[Point] = []
+    for blocks in grid[::-1].tolist():
+        begin = starts + [point.x for point in points[:1]]
+        points.insert(0, best_of([local(objective, form, x, blocks, weights) for x in begin]))
+    return points
+
+
+def narrow(objective: Objective, form: Form, points: list[Point], weights: Array) -> list[Point]:
+    """Add points about the best one of ``points`` (by blocks, ascending) until its neighbours are close."""
+    while True:
+        best = points.index(best_of(points))
+        low, high = points[max(best - 1, 0)].blocks, points[min(best + 1, len(points) - 1)].blocks
+        if high - low <= 2 * max(1.0, _FINEST * high) or not is_bound(points):
+            return points
+        known = {point.blocks for point in points}
+        between = set(np.linspace(low, high, 2 * _FINE + 1).round().astype(int).tolist()) - known
+        added = [local(objective, form, points[best].x, blocks, weights) for blocks in between]
+        points = sorted(points + added, key=lambda point: point.blocks)
+
+
+def best_of(points: list[Point]) -> Point:
+    """The point with the least loss; among equals the one with the most room."""
+    return min(points, key=lambda point: (point.loss, -point.blocks))
+
+
+def is_bound(points: list[Point]) -> bool:
+    """Whether the log says that the KV room was short: with room for everything the fit is clearly worse."""
+    unbound = max(points, key=lambda point: point.blocks)
+    return unbound.loss - best_of(points).loss > DISTINCT
