@@ -12,7 +12,7 @@ import numpy.typing as npt
 from aladdin_calibration.request_log.judged import figures
 from aladdin_calibration.request_log.log import EngineLimits, RequestLog
 from aladdin_calibration.request_log.objective import Objective
-from aladdin_calibration.request_log.parameters import FORMS, NAMES, Form, Laws, centre, drawn, moved
+from aladdin_calibration.request_log.parameters import FORMS, NAMES, Laws, Space
 from aladdin_calibration.request_log.result import Estimate, KvRoom, LogFit
 from aladdin_calibration.request_log.search import DISTINCT, Point, best_of, is_bound, local, narrow, scan
 from aladdin_calibration.request_log.start import Windows
@@ -37,9 +37,15 @@ class _Found:
     """The best laws of the best form, and the points about them."""
 
     form: str
+    space: Space
     best: Point
     points: list[Point]
     identified: bool
+
+    @property
+    def laws(self) -> Laws:
+        """The best laws."""
+        return self.space.laws(self.best.x)
 
 
 def fit_request_log(
@@ -89,11 +95,11 @@ def fit_request_log(
         found = _search(objective, train, rng)
     near = [p for p in found.points if not found.identified or p.loss < found.best.loss + 20 * DISTINCT]
     likely = near if found.identified else [found.best]
-    drawn_points = replicates(objective, FORMS[found.form], likely, train, bootstrap, rng)
+    drawn_points = replicates(objective, found.space, likely, train, bootstrap, rng)
     fit = LogFit(
         limits=limits,
         form=found.form,
-        laws=Laws.at(found.best.x, FORMS[found.form]),
+        laws=found.laws,
         coefficients=_estimates(found, drawn_points),
         kv=_kv_room(objective, found, drawn_points),
         held_out=held_out,
@@ -136,35 +142,38 @@ def _check_capacity(objective: Objective) -> None:
 
 def _search(objective: Objective, train: Flags, rng: np.random.Generator) -> _Found:
     """The paper's form first; then, about the KV room found with it, the form that predicts unseen requests best."""
-    name, weights = "linear", train.astype(np.float64)
     windows = Windows(objective.log, train)
-    starts = [windows.solved(FORMS[name]), windows.scaled(centre(FORMS[name]), FORMS[name])]
-    points = _points(objective, FORMS[name], windows, starts, weights, rng)
-    chosen = _choose_form(objective, best_of(points), train)
-    if chosen != name:
-        starts = [moved(best_of(points).x, FORMS[name], FORMS[chosen])]
-        points = _points(objective, FORMS[chosen], windows, starts, weights, rng)
+    spaces = {name: Space(form, windows.work) for name, form in FORMS.items()}
+    linear = spaces["linear"]
+    starts = [windows.solved(linear), windows.at(linear.centre)]
+    points = _points(objective, linear, windows, starts, train, rng)
+    chosen = _choose_form(objective, spaces, best_of(points), train)
+    if chosen != "linear":
+        starts = [spaces[chosen].taken_over(best_of(points).x, linear)]
+        points = _points(objective, spaces[chosen], windows, starts, train, rng)
     given = objective.limits.kv_capacity_tokens is not None
-    return _Found(chosen, best_of(points), points, given or is_bound(points))
+    return _Found(chosen, spaces[chosen], best_of(points), points, given or is_bound(points))
 
 
 def _points(
-    objective: Objective, form: Form, windows: Windows, starts: list[Array], weights: Array, rng: np.random.Generator
+    objective: Objective, space: Space, windows: Windows, starts: list[Array], train: Flags, rng: np.random.Generator
 ) -> list[Point]:
     """Local optima by KV blocks, ascending: all over the room and ever finer about the best; or at the given room."""
-    given = objective.limits.kv_capacity_tokens
+    given, weights = objective.limits.kv_capacity_tokens, train.astype(np.float64)
     if given is None:
-        points = narrow(objective, form, scan(objective, form, starts, weights), weights)
+        points = narrow(objective, space, scan(objective, space, starts, weights), weights)
     else:
         blocks = given // objective.limits.block_size
-        points = [best_of([local(objective, form, x, blocks, weights) for x in starts])]
+        points = [best_of([local(objective, space, x, blocks, weights) for x in starts])]
     best = best_of(points)
-    others = [windows.scaled(drawn(form, rng), form) for _ in range(_STARTS)]
-    better = best_of([best, *(local(objective, form, x, best.blocks, weights) for x in others)])
-    return narrow(objective, form, [better if p is best else p for p in points], weights)
+    others = [windows.at(space.drawn(rng)) for _ in range(_STARTS)]
+    better = best_of([best, *(local(objective, space, x, best.blocks, weights) for x in others)])
+    points = narrow(objective, space, [better if p is best else p for p in points], weights)
+    most = local(objective, space, best_of(points).x, points[-1].blocks, weights)
+    return [*points[:-1], best_of([points[-1], most])]
 
 
-def _choose_form(objective: Objective, at: Point, train: Flags) -> str:
+def _choose_form(objective: Objective, spaces: dict[str, Space], at: Point, train: Flags) -> str:
     """The form that predicts left-out stretches of the fitted requests best.
 
     A form with more terms must beat the simpler one by more than the standard error of the difference over the folds.
@@ -173,13 +182,13 @@ def _choose_form(objective: Objective, at: Point, train: Flags) -> str:
     fold = np.full(len(train), -1)
     fold[rows] = np.arange(len(rows)) * _FOLDS // len(rows)
     chosen, least = "", np.full(_FOLDS, np.inf)
-    for name, form in FORMS.items():
-        x = moved(at.x, FORMS["linear"], form)
+    for name, space in spaces.items():
+        x = space.taken_over(at.x, spaces["linear"])
         losses = np.empty(_FOLDS)
         for k in range(_FOLDS):
-            fitted = local(objective, form, x, at.blocks, (train & (fold != k)).astype(np.float64))
+            fitted = local(objective, space, x, at.blocks, (train & (fold != k)).astype(np.float64))
             unseen = (fold == k).astype(np.float64)
-            losses[k] = np.square(objective.errors(fitted.x, form, at.blocks, unseen)).sum()
+            losses[k] = np.square(objective.errors(fitted.x, space, at.blocks, unseen)).sum()
         gain = least - losses
         if not chosen or gain.mean() > gain.std(ddof=1) / np.sqrt(_FOLDS):
             chosen, least = name, losses
@@ -187,15 +196,13 @@ def _choose_form(objective: Objective, at: Point, train: Flags) -> str:
 
 
 def _judge(objective: Objective, found: _Found, judged: Flags) -> dict[str, float]:
-    laws = Laws.at(found.best.x, FORMS[found.form])
-    return figures(objective.log, objective.measures(laws, found.best.blocks), judged) if judged.any() else {}
+    return figures(objective.log, objective.measures(found.laws, found.best.blocks), judged) if judged.any() else {}
 
 
 def _estimates(found: _Found, drawn_points: list[Point]) -> dict[str, Estimate]:
     """Each coefficient with the spread of its replicates; intervals on the logarithmic scale, for none is negative."""
-    form = FORMS[found.form]
-    values = Laws.at(found.best.x, form).values()
-    replicated = np.array([Laws.at(p.x, form).values() for p in drawn_points])
+    values = found.laws.values()
+    replicated = np.array([found.space.laws(p.x).values() for p in drawn_points])
     estimates = {}
     for i, name in enumerate(NAMES):
         spread = float(np.std(np.log(np.maximum(replicated[:, i], 1e-300)), ddof=1))
@@ -217,12 +224,13 @@ def _kv_room(objective: Objective, found: _Found, drawn_points: list[Point]) -> 
     at = blocks.index(best)
     spacing = max(blocks[min(at + 1, len(blocks) - 1)] - best, best - blocks[max(at - 1, 0)])
     half = np.hypot(_LEVEL * np.std([p.blocks for p in drawn_points], ddof=1), spacing)
-    return KvRoom(best * size, (best - half) * size, (best + half) * size, identified=True)
+    low, high = max(best - half, objective.least_blocks), best + half
+    return KvRoom(best * size, float(low * size), float(high * size), identified=True)
 
 
 def _needed_blocks(objective: Objective, found: _Found) -> int:
     """The fewest KV blocks that leave the simulation as it is with room for everything."""
-    laws = Laws.at(found.best.x, FORMS[found.form])
+    laws = found.laws
     whole = objective.measures(laws, objective.most_blocks)
     low, high = objective.least_blocks - 1, objective.most_blocks
     while high - low > 1:

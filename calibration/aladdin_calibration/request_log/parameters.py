@@ -1,11 +1,12 @@
 """The laws of one worker as a vector that an optimiser can walk in, and what is known before any log.
 
-``c3`` (seconds of the smallest decode step) is free. Every other coefficient is a ratio to it or to another, and these
-ratios vary little between models and GPUs, because both parts of a step read the same weights and do the same
-arithmetic: over the nine pairs of Llama models and A100, H100 and H200 whose kernels NVIDIA timed (aiconfigurator
-0.12.0; ``python -m experiments.calibration.law_ratios`` prints the table from the shipped profiles) they have the
-medians and about half the spreads below. A log hardly ever says how a constant splits into its parts (a server at its
-limit always runs one batch size); there, and only there, the ratios decide.
+The first coordinate is the logarithm of the mean time per token of the log; every other one is a ratio of two
+coefficients (or the front end's overhead), so that a log fixes the first one well whatever the others are. The ratios
+vary little between models and GPUs, because both parts of a step read the same weights and do the same arithmetic: over
+the nine pairs of Llama models and A100, H100 and H200 whose kernels NVIDIA timed (aiconfigurator 0.12.0;
+``python -m experiments.calibration.law_ratios`` prints the table from the shipped profiles) they have the medians and
+about half the spreads below. A log hardly ever says how a constant splits into its parts (a server at its limit always
+runs one batch size); there, and only there, the ratios decide.
 """
 
 from __future__ import annotations
@@ -52,13 +53,8 @@ class Form:
     floor: bool
 
     @property
-    def size(self) -> int:
-        """Coordinates of its laws."""
-        return 1 + len(self.known)
-
-    @property
     def known(self) -> list[Known]:
-        """What is known of all coordinates but the first, which is ``log c3``."""
+        """What is known of all coordinates but the first."""
         return [*_RATIOS.values(), *([_ATTENTION] if self.attention else []), *([_FLOOR] if self.floor else [])]
 
 
@@ -83,16 +79,6 @@ class Laws:
     mixed_overlap_s: float
     overhead_s: float
 
-    @classmethod
-    def at(cls, x: Array, form: Form) -> Laws:
-        """The laws at the coordinates ``x``, shape (form.size,)."""
-        c3 = math.exp(x[0])
-        c1, k1, c2, k2 = (c3 * math.exp(v) for v in x[1:5])
-        extras = [math.exp(v) for v in x[7:]]
-        attention = k1 * extras.pop(0) if form.attention else 0.0
-        floor = extras.pop(0) if form.floor else 0.0
-        return cls(k1, c1, attention, floor, k2, c2, c3, float(expit(x[5])) * (c1 + c3), math.exp(x[6]))
-
     @property
     def prefill(self) -> PrefillLaw:
         """``max(floor, c1 + k1 n)`` and the attention term."""
@@ -114,35 +100,61 @@ class Laws:
         """All coefficients in the order of `NAMES`."""
         return np.array([getattr(self, name) for name in NAMES])
 
-
-def centre(form: Form) -> Array:
-    """The most likely coordinates before any log, without the first: shape (form.size - 1,)."""
-    return np.array([known.centre for known in form.known])
-
-
-def surprise(x: Array, form: Form, centres: Array) -> Array:
-    """How far the coordinates are from ``centres``, in spreads: shape (form.size - 1,)."""
-    spreads = np.array([known.spread for known in form.known])
-    return np.asarray((x[1:] - centres) / spreads, dtype=np.float64)
+    def per_work(self) -> Array:
+        """What one unit of each kind of work costs, in the order of `Space.work`, shape (6,)."""
+        return np.array([self.c3, self.c2, self.k2, self.k1, self.attention, self.c1 - self.mixed_overlap_s])
 
 
-def drawn(form: Form, rng: np.random.Generator) -> Array:
-    """Coordinates, without the first, drawn from what is known before any log: shape (form.size - 1,)."""
-    spreads = np.array([known.spread for known in form.known])
-    return np.asarray(rng.normal(centre(form), spreads), dtype=np.float64)
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Coordinates of the laws of one form for one log.
 
+    Attributes:
+        form: the terms of the laws.
+        work: what a mean step of the log does: 1 step, requests decoded, their context, prompt tokens, their squares,
+            prompts; shape (6,).
+    """
 
-def moved(x: Array, old: Form, new: Form) -> Array:
-    """The coordinates ``x`` of laws of one form as coordinates of another; what is new is at its centre."""
-    fresh = np.concatenate([x[:1], centre(new)])
-    fresh[:7] = x[:7]
-    if old.attention and new.attention:
-        fresh[7] = x[7]
-    return fresh
+    form: Form
+    work: Array
 
+    @property
+    def centre(self) -> Array:
+        """The most likely coordinates before any log, without the first: shape (size - 1,)."""
+        return np.array([known.centre for known in self.form.known])
 
-def bounds(form: Form) -> tuple[Array, Array]:
-    """Where the search may go: six spreads to each side, and 1 microsecond to 100 s for ``c3``."""
-    spreads = np.array([known.spread for known in form.known])
-    low, high = centre(form) - 6 * spreads, centre(form) + 6 * spreads
-    return np.concatenate([[math.log(1e-6)], low]), np.concatenate([[math.log(100.0)], high])
+    @property
+    def spread(self) -> Array:
+        """How far the coordinates may well be from there, shape (size - 1,)."""
+        return np.array([known.spread for known in self.form.known])
+
+    def laws(self, x: Array) -> Laws:
+        """The laws at the coordinates ``x``, shape (size,)."""
+        c1, k1, c2, k2 = (math.exp(v) for v in x[1:5])
+        extras = [math.exp(v) for v in x[7:]]
+        attention = k1 * extras.pop(0) if self.form.attention else 0.0
+        floor = extras.pop(0) if self.form.floor else 0.0
+        overlap = float(expit(x[5])) * (c1 + 1.0)
+        unit = Laws(k1, c1, attention, floor, k2, c2, 1.0, overlap, math.exp(x[6]))
+        c3 = math.exp(x[0]) / float(unit.per_work() @ self.work)
+        return Laws(k1 * c3, c1 * c3, attention * c3, floor, k2 * c3, c2 * c3, c3, overlap * c3, unit.overhead_s)
+
+    def surprise(self, x: Array, centre: Array) -> Array:
+        """How far the coordinates are from ``centre``, in spreads: shape (size - 1,)."""
+        return np.asarray((x[1:] - centre) / self.spread, dtype=np.float64)
+
+    def bounds(self) -> tuple[Array, Array]:
+        """Where the search may go: six spreads to each side, and 1 microsecond to 100 s per token."""
+        low, high = self.centre - 6 * self.spread, self.centre + 6 * self.spread
+        return np.concatenate([[math.log(1e-6)], low]), np.concatenate([[math.log(100.0)], high])
+
+    def drawn(self, rng: np.random.Generator) -> Array:
+        """Coordinates, without the first, drawn from what is known before any log: shape (size - 1,)."""
+        return np.asarray(rng.normal(self.centre, self.spread), dtype=np.float64)
+
+    def taken_over(self, x: Array, old: Space) -> Array:
+        """The coordinates ``x`` of another form's space as coordinates of this one; what is new is at its centre."""
+        fresh = np.concatenate([x[:1], self.centre])
+        shared = 7 + (self.form.attention and old.form.attention)
+        fresh[:shared] = x[:shared]
+        return fresh

@@ -1,7 +1,7 @@
 """The search for laws and KV room: local in the laws, a narrowing scan in the room.
 
 The laws move the simulated times smoothly but for small jumps where a preemption changes; derivatives taken over a
-step of one percent see past them. In the KV room everything is jumps, so it is scanned: coarsely on a logarithmic
+step of ten percent see past them. In the KV room everything is jumps, so it is scanned: coarsely on a logarithmic
 grid, the laws fitted anew at every point, then ever finer about the best point down to single blocks.
 """
 
@@ -14,15 +14,17 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from aladdin_calibration.request_log.objective import Objective
-from aladdin_calibration.request_log.parameters import Form, bounds, centre, surprise
+from aladdin_calibration.request_log.parameters import Space
 
 Array = npt.NDArray[np.float64]
 
-_STEP = 0.01  # of a logarithm: far enough to see past jumps
-_EVALUATIONS = 25
-_COARSE, _FINE = 16, 5  # points of the first grid, and half of those of a finer one
+_STEP = 0.1  # of a logarithm: far enough to see past jumps
+_TOLERANCE = 1e-3  # finer than that only the jumps differ
+_EVALUATIONS = 15
+_COARSE, _FINE = 16, 3  # points of the first grid, and half the intervals of a finer one
 _FINEST = 5e-4  # of the room: finer than that only the jumps differ
 DISTINCT = 1.92  # a loss that much higher is out of the 95 % interval: half the quantile of chi-squared, one degree
+_ROUGHNESS = 0.05  # of a loss: what chance makes of it between two local optima
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,31 +37,33 @@ class Point:
 
 
 def local(
-    objective: Objective, form: Form, at: Array, blocks: int, weights: Array, centres: Array | None = None
+    objective: Objective, space: Space, at: Array, blocks: int, weights: Array, centres: Array | None = None
 ) -> Point:
     """The laws nearest to ``at`` that fit best with ``blocks`` KV blocks.
 
     Args:
         objective: the log.
-        form: terms of the laws.
-        at: coordinates to begin with, shape (form.size,).
+        space: coordinates of the laws.
+        at: coordinates to begin with, shape (size,).
         blocks: KV blocks.
         weights: how much each request counts, shape (n,).
-        centres: what is known beforehand, shape (form.size - 1,); by default `centre`.
+        centres: what is known beforehand, shape (size - 1,); by default the space's centre.
     """
-    expected = centre(form) if centres is None else centres
-    low, high = bounds(form)
+    expected = space.centre if centres is None else centres
+    low, high = space.bounds()
 
     def errors(x: Array) -> Array:
-        return np.concatenate([objective.errors(x, form, blocks, weights), surprise(x, form, expected)])
+        return np.concatenate([objective.errors(x, space, blocks, weights), space.surprise(x, expected)])
 
     inside = np.clip(at, low + 1e-6, high - 1e-6)
     relative = _STEP / np.maximum(np.abs(inside), _STEP)  # scipy multiplies it by |x|
-    found = least_squares(errors, inside, bounds=(low, high), diff_step=relative, max_nfev=_EVALUATIONS)
+    found = least_squares(
+        errors, inside, bounds=(low, high), diff_step=relative, max_nfev=_EVALUATIONS, xtol=_TOLERANCE, ftol=_TOLERANCE
+    )
     return Point(np.asarray(found.x, dtype=np.float64), blocks, float(found.cost))
 
 
-def scan(objective: Objective, form: Form, starts: list[Array], weights: Array) -> list[Point]:
+def scan(objective: Objective, space: Space, starts: list[Array], weights: Array) -> list[Point]:
     """Local optima over the KV room on a coarse grid, by blocks, ascending; the last has room for everything.
 
     Each is the better of those reached from ``starts`` and from the neighbour with more room.
@@ -68,11 +72,11 @@ def scan(objective: Objective, form: Form, starts: list[Array], weights: Array) 
     points: list[Point] = []
     for blocks in grid[::-1].tolist():
         begin = starts + [point.x for point in points[:1]]
-        points.insert(0, best_of([local(objective, form, x, blocks, weights) for x in begin]))
+        points.insert(0, best_of([local(objective, space, x, blocks, weights) for x in begin]))
     return points
 
 
-def narrow(objective: Objective, form: Form, points: list[Point], weights: Array) -> list[Point]:
+def narrow(objective: Objective, space: Space, points: list[Point], weights: Array) -> list[Point]:
     """Add points about the best one of ``points`` (by blocks, ascending) until its neighbours are close."""
     while True:
         best = points.index(best_of(points))
@@ -81,7 +85,7 @@ def narrow(objective: Objective, form: Form, points: list[Point], weights: Array
             return points
         known = {point.blocks for point in points}
         between = set(np.linspace(low, high, 2 * _FINE + 1).round().astype(int).tolist()) - known
-        added = [local(objective, form, points[best].x, blocks, weights) for blocks in between]
+        added = [local(objective, space, points[best].x, blocks, weights) for blocks in between]
         points = sorted(points + added, key=lambda point: point.blocks)
 
 
@@ -91,6 +95,6 @@ def best_of(points: list[Point]) -> Point:
 
 
 def is_bound(points: list[Point]) -> bool:
-    """Whether the log says that the KV room was short: with room for everything the fit is clearly worse."""
-    unbound = max(points, key=lambda point: point.blocks)
-    return unbound.loss - best_of(points).loss > DISTINCT
+    """Whether the log says that the KV room was short: with room for everything (the last) the fit is clearly worse."""
+    least, unbound = best_of(points).loss, points[-1].loss
+    return unbound - least > DISTINCT + _ROUGHNESS * least

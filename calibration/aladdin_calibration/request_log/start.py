@@ -18,7 +18,7 @@ from scipy.optimize import least_squares
 
 from aladdin_calibration.request_log.log import RequestLog
 from aladdin_calibration.request_log.objective import robust
-from aladdin_calibration.request_log.parameters import Form, Laws, bounds, centre, surprise
+from aladdin_calibration.request_log.parameters import Space
 
 Array = npt.NDArray[np.float64]
 
@@ -40,32 +40,31 @@ def _sums(log: RequestLog, rows: npt.NDArray[np.int64]) -> Array:
 
 
 class Windows:
-    """The equations of the ``counted`` requests (shape (n,)) of a log."""
+    """The equations of the ``counted`` requests (shape (n,)) of a log.
+
+    Attributes:
+        work: what a mean step does (`Space.work`), shape (6,).
+        seconds_per_token: mean time of a step, with what preempted requests waited.
+    """
 
     def __init__(self, log: RequestLog, counted: npt.NDArray[np.bool_]) -> None:
         rows = np.flatnonzero(counted & (log.trace.output_tokens > 1) & (log.last_token_s > log.first_token_s))
         self._sums = _sums(log, rows)
         self._seconds = (log.last_token_s - log.first_token_s)[rows]
+        steps = self._sums[:, 0].sum()
+        self.work: Array = self._sums.sum(axis=0) / steps
+        self.seconds_per_token = float(self._seconds.sum() / steps)
 
-    def _predicted(self, x: Array, form: Form) -> Array:
-        """Seconds of each window under the laws at ``x``, over those logged."""
-        laws = Laws.at(x, form)
-        constant = laws.c1 - laws.mixed_overlap_s
-        coefficients = np.array([laws.c3, laws.c2, laws.k2, laws.k1, laws.attention, constant])
-        return np.asarray(self._sums @ coefficients / self._seconds, dtype=np.float64)
+    def at(self, rest: Array) -> Array:
+        """Coordinates with the given ones after the first, which is the log's own time per token."""
+        return np.concatenate([[np.log(self.seconds_per_token)], rest])
 
-    def scaled(self, rest: Array, form: Form) -> Array:
-        """Coordinates with the given ones after the first, the first such that the median window comes out right."""
-        unit = np.concatenate([[0.0], rest])
-        return np.concatenate([[-np.log(np.median(self._predicted(unit, form)))], rest])
-
-    def solved(self, form: Form) -> Array:
-        """Coordinates that fit all windows best, shape (form.size,)."""
-        middle = centre(form)
+    def solved(self, space: Space) -> Array:
+        """Coordinates that fit all windows best, shape (size,)."""
 
         def errors(x: Array) -> Array:
-            return np.concatenate([robust(self._predicted(x, form) - 1.0), surprise(x, form, middle)])
+            predicted = self._sums @ space.laws(x).per_work() / self._seconds
+            return np.concatenate([robust(predicted - 1.0), space.surprise(x, space.centre)])
 
-        low, high = bounds(form)
-        at = np.clip(self.scaled(middle, form), low + 1e-6, high - 1e-6)
-        return np.asarray(least_squares(errors, at, bounds=(low, high)).x, dtype=np.float64)
+        found = least_squares(errors, self.at(space.centre), bounds=space.bounds())
+        return np.asarray(found.x, dtype=np.float64)

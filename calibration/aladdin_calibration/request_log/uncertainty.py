@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from aladdin_calibration.request_log.objective import Objective
-from aladdin_calibration.request_log.parameters import Form, drawn
+from aladdin_calibration.request_log.parameters import Space
 from aladdin_calibration.request_log.search import Point, best_of, local
 
 Array = npt.NDArray[np.float64]
 
 _BLOCKS = 15  # of consecutive requests
-_TRIED = 3  # KV rooms from which each replicate starts
+_TRIED = 2  # KV rooms from which each replicate starts
 
 
 def block_weights(counted: npt.NDArray[np.bool_], rng: np.random.Generator) -> Array:
@@ -32,7 +32,7 @@ def block_weights(counted: npt.NDArray[np.bool_], rng: np.random.Generator) -> A
 
 def replicates(
     objective: Objective,
-    form: Form,
+    space: Space,
     points: list[Point],
     counted: npt.NDArray[np.bool_],
     count: int,
@@ -41,8 +41,8 @@ def replicates(
     """``count`` fits, each to its own weights and expectations, beginning at the likeliest of ``points``."""
     found = []
     for _ in range(count):
-        weights, centres = block_weights(counted, rng), drawn(form, rng)
-        losses = [np.square(objective.errors(p.x, form, p.blocks, weights)).sum() for p in points]
+        weights, centres = block_weights(counted, rng), space.drawn(rng)
+        losses = [np.square(objective.errors(p.x, space, p.blocks, weights)).sum() for p in points]
         likely = [points[i] for i in np.argsort(losses, kind="stable")[:_TRIED]]
-        found.append(best_of([local(objective, form, p.x, p.blocks, weights, centres) for p in likely]))
+        found.append(best_of([local(objective, space, p.x, p.blocks, weights, centres) for p in likely]))
     return found
