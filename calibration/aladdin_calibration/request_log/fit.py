@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from aladdin_calibration.request_log.judged import figures
 from aladdin_calibration.request_log.log import EngineLimits, RequestLog
-from aladdin_calibration.request_log.objective import Objective
+from aladdin_calibration.request_log.objective import MOST_MEMBERS, Objective
 from aladdin_calibration.request_log.parameters import FORMS, NAMES, Laws, Space
 from aladdin_calibration.request_log.result import Estimate, KvRoom, LogFit
 from aladdin_calibration.request_log.search import DISTINCT, Point, best_of, is_bound, local, narrow, scan
 from aladdin_calibration.request_log.start import Windows
-from aladdin_calibration.request_log.uncertainty import replicates
+from aladdin_calibration.request_log.uncertainty import covariance, log_spreads, room_spread
 from aladdin_traces import checks
 from aladdin_traces.errors import InputError
 
@@ -24,12 +24,11 @@ Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 LEAST_REQUESTS = 40
-REPLICATES = 40
 _STARTS = 8  # random ones, once the KV room is known
 _FOLDS = 5
 _LEVEL = 1.96  # standard errors to each side of a 95 % interval
 # Simulations of a fit, about; only the progress bar depends on it.
-_EXPECTED = {"once": 9_000, "replicate": 350}
+_EXPECTED = 20_000
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,6 @@ def fit_request_log(
     train_share: float = 0.5,
     refit: bool = False,
     seed: int = 0,
-    bootstrap: int = REPLICATES,
     progress: Callable[[float], None] | None = None,
 ) -> LogFit:
     """Find the laws and the KV capacity whose simulation reproduces ``log``.
@@ -69,23 +67,21 @@ def fit_request_log(
         train_share: share of the requests, by arrival, whose outcomes are fitted, in (0, 1]; 1 judges nothing.
         refit: fit once more to all requests after judging; ``held_out`` then is that of the laws before.
         seed: of everything random.
-        bootstrap: replicates behind the standard errors, 2 or more.
         progress: called now and then with the part done, 0 to 1.
 
     Raises:
-        InputError: too few requests to fit, a share or count out of its range, or a KV capacity in ``limits`` that the
+        InputError: too few requests to fit, a share out of its range, or a KV capacity in ``limits`` that the
             longest request would not have fitted into.
     """
     started = time.perf_counter()
     share = checks.number("train_share", train_share, above=0.0, high=1.0)
-    checks.whole("bootstrap", bootstrap, low=2, high=10_000)
     rng = np.random.default_rng(checks.whole("seed", seed, low=0, high=2**63))
     n = len(log)
     train = np.arange(n) < round(n * share)
     if train.sum() < LEAST_REQUESTS:
         least = int(np.ceil(LEAST_REQUESTS / share))
         raise InputError("log", f"{n} requests", f"give at least {least}: {LEAST_REQUESTS} to fit to")
-    report = _Progress(progress, _EXPECTED["once"] * (2 if refit else 1) + _EXPECTED["replicate"] * bootstrap)
+    report = _Progress(progress, _EXPECTED * (2 if refit else 1))
     objective = Objective(log, limits, report.tick)
     _check_capacity(objective)
     found = _search(objective, train, rng)
@@ -93,15 +89,12 @@ def fit_request_log(
     if refit:
         train = np.ones(n, dtype=bool)
         found = _search(objective, train, rng)
-    near = [p for p in found.points if not found.identified or p.loss < found.best.loss + 20 * DISTINCT]
-    likely = near if found.identified else [found.best]
-    drawn_points = replicates(objective, found.space, likely, train, bootstrap, rng)
     fit = LogFit(
         limits=limits,
         form=found.form,
         laws=found.laws,
-        coefficients=_estimates(found, drawn_points),
-        kv=_kv_room(objective, found, drawn_points),
+        coefficients=_estimates(objective, found, train),
+        kv=_kv_room(objective, found, train, rng),
         held_out=held_out,
         in_sample=_judge(objective, found, train),
         train_requests=round(n * share),
@@ -151,8 +144,7 @@ def _search(objective: Objective, train: Flags, rng: np.random.Generator) -> _Fo
     if chosen != "linear":
         starts = [spaces[chosen].taken_over(best_of(points).x, linear)]
         points = _points(objective, spaces[chosen], windows, starts, train, rng)
-    given = objective.limits.kv_capacity_tokens is not None
-    return _Found(chosen, spaces[chosen], best_of(points), points, given or is_bound(points))
+    return _settled(objective, chosen, spaces[chosen], points, train)
 
 
 def _points(
@@ -168,9 +160,20 @@ def _points(
     best = best_of(points)
     others = [windows.at(space.drawn(rng)) for _ in range(_STARTS)]
     better = best_of([best, *(local(objective, space, x, best.blocks, weights) for x in others)])
-    points = narrow(objective, space, [better if p is best else p for p in points], weights)
-    most = local(objective, space, best_of(points).x, points[-1].blocks, weights)
-    return [*points[:-1], best_of([points[-1], most])]
+    return narrow(objective, space, [better if p is best else p for p in points], weights)
+
+
+def _settled(objective: Objective, name: str, space: Space, points: list[Point], train: Flags) -> _Found:
+    """The best of ``points``, polished; whether memory ran short is decided between it and room for everything."""
+    weights, best = train.astype(np.float64), best_of(points)
+
+    def polished(blocks: int, *starts: Point) -> Point:
+        return best_of([local(objective, space, p.x, blocks, weights, MOST_MEMBERS) for p in starts])
+
+    least = polished(best.blocks, best)
+    unbound = least if best is points[-1] else polished(points[-1].blocks, least, points[-1])
+    identified = objective.limits.kv_capacity_tokens is not None or is_bound([least, unbound])
+    return _Found(name, space, least if identified else unbound, points, identified)
 
 
 def _choose_form(objective: Objective, spaces: dict[str, Space], at: Point, train: Flags) -> str:
@@ -199,42 +202,56 @@ def _judge(objective: Objective, found: _Found, judged: Flags) -> dict[str, floa
     return figures(objective.log, objective.measures(found.laws, found.best.blocks), judged) if judged.any() else {}
 
 
-def _estimates(found: _Found, drawn_points: list[Point]) -> dict[str, Estimate]:
-    """Each coefficient with the spread of its replicates; intervals on the logarithmic scale, for none is negative."""
-    values = found.laws.values()
-    replicated = np.array([found.space.laws(p.x).values() for p in drawn_points])
+def _estimates(objective: Objective, found: _Found, train: Flags) -> dict[str, Estimate]:
+    """Each coefficient with its uncertainty; intervals on the logarithmic scale, for none is negative."""
+    spreads = log_spreads(found.space, found.best.x, covariance(objective, found.space, found.best, train))
     estimates = {}
-    for i, name in enumerate(NAMES):
-        spread = float(np.std(np.log(np.maximum(replicated[:, i], 1e-300)), ddof=1))
-        error, factor = float(np.std(replicated[:, i], ddof=1)), float(np.exp(_LEVEL * spread))
-        estimates[name] = Estimate(float(values[i]), error, float(values[i]) / factor, float(values[i]) * factor)
+    for name, value, spread in zip(NAMES, found.laws.values().tolist(), spreads.tolist(), strict=True):
+        factor = float(np.exp(_LEVEL * spread))
+        estimates[name] = Estimate(value, value * spread, value / factor, value * factor)
     return estimates
 
 
-def _kv_room(objective: Objective, found: _Found, drawn_points: list[Point]) -> KvRoom:
-    size = objective.limits.block_size
-    if objective.limits.kv_capacity_tokens is not None:
-        given = objective.limits.kv_capacity_tokens
+def _kv_room(objective: Objective, found: _Found, train: Flags, rng: np.random.Generator) -> KvRoom:
+    size, given, best = objective.limits.block_size, objective.limits.kv_capacity_tokens, found.best.blocks
+    if given is not None:
         return KvRoom(given, given, given, identified=True)
     if not found.identified:
-        tokens = _needed_blocks(objective, found) * size
-        return KvRoom(tokens, tokens, np.inf, identified=False)
-    best = found.best.blocks
-    blocks = sorted(p.blocks for p in found.points)
+        return KvRoom(_needed_blocks(objective, found) * size, _least_room(objective, found, train) * size, np.inf, False)
+    near = [p for p in found.points if p.loss < best_of(found.points).loss + 20 * DISTINCT]
+    blocks = [p.blocks for p in found.points]
     at = blocks.index(best)
     spacing = max(blocks[min(at + 1, len(blocks) - 1)] - best, best - blocks[max(at - 1, 0)])
-    half = np.hypot(_LEVEL * np.std([p.blocks for p in drawn_points], ddof=1), spacing)
-    low, high = max(best - half, objective.least_blocks), best + half
-    return KvRoom(best * size, float(low * size), float(high * size), identified=True)
+    half = float(np.hypot(_LEVEL * room_spread(objective, found.space, near, train, rng), spacing))
+    low, high = max(best - half, float(objective.least_blocks)), best + half
+    return KvRoom(best * size, low * size, high * size, identified=True)
 
 
 def _needed_blocks(objective: Objective, found: _Found) -> int:
-    """The fewest KV blocks that leave the simulation as it is with room for everything."""
-    laws = found.laws
-    whole = objective.measures(laws, objective.most_blocks)
-    low, high = objective.least_blocks - 1, objective.most_blocks
-    while high - low > 1:
+    """The fewest KV blocks that leave the simulation of the whole log as it is with room for everything."""
+    whole = objective.measures(found.laws, objective.most_blocks)
+
+    def same(blocks: int) -> bool:
+        return np.array_equal(objective.measures(found.laws, blocks), whole)
+
+    return _fewest(objective, same)
+
+
+def _least_room(objective: Objective, found: _Found, train: Flags) -> int:
+    """The fewest KV blocks with which the fitted requests are reproduced as well as with room for everything."""
+    weights = train.astype(np.float64)
+
+    def loss(blocks: int) -> float:
+        return float(np.square(objective.errors(found.best.x, found.space, blocks, weights)).sum() / 2)
+
+    most = loss(objective.most_blocks) + DISTINCT
+    return _fewest(objective, lambda blocks: loss(blocks) <= most)
+
+
+def _fewest(objective: Objective, enough: Callable[[int], bool]) -> int:
+    """The fewest KV blocks that are ``enough``, between what the longest request needs and room for everything."""
+    low, high = objective.least_blocks, objective.most_blocks
+    while low < high:
         middle = (low + high) // 2
-        same = np.array_equal(objective.measures(laws, max(middle, objective.least_blocks)), whole)
-        low, high = (low, middle) if same else (middle, high)
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
     return high

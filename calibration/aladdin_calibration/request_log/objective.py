@@ -16,7 +16,7 @@ from aladdin_traces import Trace
 Array = npt.NDArray[np.float64]
 
 SCALE = 0.05  # relative errors of this size weigh as much as one spread of what is known beforehand
-_MEMBERS = 4
+MEMBERS, MOST_MEMBERS = 4, 12  # simulations of an ensemble: in a search, and where it must be exact
 _JITTER_SEED = 20_240_511  # the same shifts for every log and every law: differences between laws are no noise
 
 
@@ -61,7 +61,7 @@ class Objective:
         self._on_run = on_run
         self._exact = self._member(np.zeros(len(log)))
         half = float(np.nanmedian(log.tpot_s)) / 2
-        shifts = np.random.default_rng(_JITTER_SEED).uniform(-half, half, (_MEMBERS, len(log)))
+        shifts = np.random.default_rng(_JITTER_SEED).uniform(-half, half, (MOST_MEMBERS, len(log)))
         self._ensemble = [self._member(shift) for shift in shifts]
         paced = log.trace.output_tokens > 1
         self._logged = np.stack([log.ttft_s, np.where(paced, log.tpot_s, 1.0), log.latency_s])
@@ -97,13 +97,13 @@ class Objective:
             self._on_run()
         return member.measures(row, blocks)
 
-    def errors(self, x: Array, space: Space, blocks: int, weights: Array) -> Array:
+    def errors(self, x: Array, space: Space, blocks: int, weights: Array, members: int = MEMBERS) -> Array:
         """The :func:`robust` errors of all requests, weighted; shape (3 n,).
 
-        ``weights``: how much each request counts, shape (n,).
+        ``weights``: how much each request counts, shape (n,); ``members``: simulations to average, 1 to 12.
         """
         row = space.laws(x).row(self.limits.max_num_seqs)
-        mean = sum(self._run(member, row, blocks) for member in self._ensemble) / len(self._ensemble)
+        mean = np.mean([self._run(member, row, blocks) for member in self._ensemble[:members]], axis=0)
         errors = robust((mean - self._logged) / self._per)
         return np.asarray((errors * self._judged * np.sqrt(weights)).ravel(), dtype=np.float64)
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 
-from aladdin_calibration.request_log.objective import Objective
+from aladdin_calibration.request_log.objective import MEMBERS, Objective
 from aladdin_calibration.request_log.parameters import Space
 
 Array = npt.NDArray[np.float64]
@@ -21,7 +21,8 @@ Array = npt.NDArray[np.float64]
 _STEP = 0.1  # of a logarithm: far enough to see past jumps
 _TOLERANCE = 1e-3  # finer than that only the jumps differ
 _EVALUATIONS = 15
-_COARSE, _FINE = 16, 3  # points of the first grid, and half the intervals of a finer one
+_COARSE, _DENSE, _FINE = 14, 300, 3  # points of the grids all over, and half the intervals of a finer one
+_TRIED = 2
 _FINEST = 5e-4  # of the room: finer than that only the jumps differ
 DISTINCT = 1.92  # a loss that much higher is out of the 95 % interval: half the quantile of chi-squared, one degree
 _ROUGHNESS = 0.05  # of a loss: what chance makes of it between two local optima
@@ -37,7 +38,7 @@ class Point:
 
 
 def local(
-    objective: Objective, space: Space, at: Array, blocks: int, weights: Array, centres: Array | None = None
+    objective: Objective, space: Space, at: Array, blocks: int, weights: Array, members: int = MEMBERS
 ) -> Point:
     """The laws nearest to ``at`` that fit best with ``blocks`` KV blocks.
 
@@ -47,13 +48,12 @@ def local(
         at: coordinates to begin with, shape (size,).
         blocks: KV blocks.
         weights: how much each request counts, shape (n,).
-        centres: what is known beforehand, shape (size - 1,); by default the space's centre.
+        members: simulations of the ensemble.
     """
-    expected = space.centre if centres is None else centres
     low, high = space.bounds()
 
     def errors(x: Array) -> Array:
-        return np.concatenate([objective.errors(x, space, blocks, weights), space.surprise(x, expected)])
+        return np.concatenate([objective.errors(x, space, blocks, weights, members), space.surprise(x, space.centre)])
 
     inside = np.clip(at, low + 1e-6, high - 1e-6)
     relative = _STEP / np.maximum(np.abs(inside), _STEP)  # scipy multiplies it by |x|
@@ -64,16 +64,28 @@ def local(
 
 
 def scan(objective: Objective, space: Space, starts: list[Array], weights: Array) -> list[Point]:
-    """Local optima over the KV room on a coarse grid, by blocks, ascending; the last has room for everything.
+    """Local optima over the KV room, by blocks, ascending; the last has room for everything.
 
-    Each is the better of those reached from ``starts`` and from the neighbour with more room.
+    First on a coarse grid, each the better of those reached from ``starts`` and from the neighbour with more room. A
+    shortage that only a few requests felt shows in a stretch of the room that such a grid may miss; so the best
+    points' laws are tried on a dense grid, too, and fitted where these do best.
     """
-    grid = np.unique(np.geomspace(objective.least_blocks, objective.most_blocks, _COARSE).round().astype(int))
+    grid = _grid(objective, _COARSE)
     points: list[Point] = []
-    for blocks in grid[::-1].tolist():
+    for blocks in grid[::-1]:
         begin = starts + [point.x for point in points[:1]]
         points.insert(0, best_of([local(objective, space, x, blocks, weights) for x in begin]))
-    return points
+    for point in sorted(points, key=lambda p: p.loss)[:_TRIED]:
+        dense = sorted(set(_grid(objective, _DENSE)) - {p.blocks for p in points})
+        losses = [np.square(objective.errors(point.x, space, blocks, weights)).sum() for blocks in dense]
+        likely = [dense[i] for i in np.argsort(losses, kind="stable")[:_TRIED]]
+        points += [local(objective, space, point.x, blocks, weights) for blocks in likely]
+    return sorted(points, key=lambda p: p.blocks)
+
+
+def _grid(objective: Objective, points: int) -> list[int]:
+    grid = np.geomspace(objective.least_blocks, objective.most_blocks, points).round().astype(int)
+    return [int(blocks) for blocks in np.unique(grid)]
 
 
 def narrow(objective: Objective, space: Space, points: list[Point], weights: Array) -> list[Point]:

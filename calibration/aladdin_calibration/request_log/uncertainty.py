@@ -1,9 +1,14 @@
-"""How well a log determines the coefficients: the fit again and again, to other weights and other expectations.
+"""How well a log determines the laws and the KV room.
 
-Errors of neighbouring requests go together (they share the engine's steps), so the weights are drawn for whole blocks
-of consecutive requests: exponential ones, the Bayesian bootstrap (Rubin 1981). What is known beforehand is drawn anew as
-well, from its own spread, so that a direction in which the log says nothing shows that spread and not the illusion of
-certainty that a fixed expectation would give (randomised maximum a posteriori).
+Errors of neighbouring requests go together (they share the engine's steps), so requests count in blocks of consecutive
+ones. With the Jacobian J of the errors r, the spreads S of what is known beforehand and the blocks' scores
+``g_b = J_b^T r_b`` the covariance of the coordinates is ::
+
+    H^-1 (sum_b g_b g_b^T + S^-2) H^-1,   H = J^T J + S^-2
+
+the cluster-robust covariance of a Gauss-Newton estimate (Liang and Zeger 1986); where the log says nothing it is the
+spread of what was known. The KV room has no derivative: its interval comes from choosing among the fitted rooms again
+under exponential weights of the blocks (the Bayesian bootstrap, Rubin 1981).
 """
 
 from __future__ import annotations
@@ -11,38 +16,65 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from aladdin_calibration.request_log.objective import Objective
+from aladdin_calibration.request_log.objective import MOST_MEMBERS, Objective
 from aladdin_calibration.request_log.parameters import Space
-from aladdin_calibration.request_log.search import Point, best_of, local
+from aladdin_calibration.request_log.search import Point
 
 Array = npt.NDArray[np.float64]
 
+_STEP = 0.1  # of a logarithm, to each side
 _BLOCKS = 15  # of consecutive requests
-_TRIED = 2  # KV rooms from which each replicate starts
+_DRAWS = 400
+_NOTHING = 1e-300  # stands for a coefficient that a form does not have
 
 
-def block_weights(counted: npt.NDArray[np.bool_], rng: np.random.Generator) -> Array:
-    """Random weights of mean 1, equal within blocks of consecutive requests, 0 for those not counted: shape (n,)."""
+def _block_of(counted: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """The block of each request, -1 for those not counted: shape (n,)."""
     rows = np.flatnonzero(counted)
-    drawn_weights = rng.exponential(size=_BLOCKS)
-    weights = np.zeros(len(counted))
-    weights[rows] = drawn_weights[np.arange(len(rows)) * _BLOCKS // len(rows)]
-    return np.asarray(weights / weights[rows].mean(), dtype=np.float64)
+    blocks = np.full(len(counted), -1, dtype=np.int64)
+    blocks[rows] = np.arange(len(rows)) * _BLOCKS // len(rows)
+    return blocks
 
 
-def replicates(
-    objective: Objective,
-    space: Space,
-    points: list[Point],
-    counted: npt.NDArray[np.bool_],
-    count: int,
-    rng: np.random.Generator,
-) -> list[Point]:
-    """``count`` fits, each to its own weights and expectations, beginning at the likeliest of ``points``."""
-    found = []
-    for _ in range(count):
-        weights, centres = block_weights(counted, rng), space.drawn(rng)
-        losses = [np.square(objective.errors(p.x, space, p.blocks, weights)).sum() for p in points]
-        likely = [points[i] for i in np.argsort(losses, kind="stable")[:_TRIED]]
-        found.append(best_of([local(objective, space, p.x, p.blocks, weights, centres) for p in likely]))
-    return found
+def covariance(objective: Objective, space: Space, at: Point, counted: npt.NDArray[np.bool_]) -> Array:
+    """Covariance of the coordinates of the optimum ``at``, shape (size, size)."""
+    weights, size = counted.astype(np.float64), len(at.x)
+
+    def errors(x: Array) -> Array:
+        return objective.errors(x, space, at.blocks, weights, MOST_MEMBERS)
+
+    steps = _STEP * np.eye(size)
+    jacobian = np.stack([(errors(at.x + step) - errors(at.x - step)) / (2 * _STEP) for step in steps], axis=1)
+    scores = (jacobian * errors(at.x)[:, None]).reshape(-1, len(counted), size).sum(axis=0)
+    blocks = _block_of(counted)
+    of_block = np.stack([scores[blocks == b].sum(axis=0) for b in range(_BLOCKS)])
+    expected = np.diag(np.concatenate([[0.0], space.spread**-2.0]))
+    bread = np.linalg.pinv(jacobian.T @ jacobian + expected)
+    meat = of_block.T @ of_block * (_BLOCKS / (_BLOCKS - 1)) + expected
+    return np.asarray(bread @ meat @ bread, dtype=np.float64)
+
+
+def log_spreads(space: Space, x: Array, cov: Array) -> Array:
+    """Standard errors of the logarithms of the laws' coefficients (`Laws.values`), to first order."""
+
+    def logs(at: Array) -> Array:
+        return np.log(np.maximum(space.laws(at).values(), _NOTHING))
+
+    step = 1e-4
+    gradient = np.stack([(logs(x + step * e) - logs(x - step * e)) / (2 * step) for e in np.eye(len(x))], axis=1)
+    return np.asarray(np.sqrt(np.maximum(np.diag(gradient @ cov @ gradient.T), 0.0)), dtype=np.float64)
+
+
+def room_spread(
+    objective: Objective, space: Space, points: list[Point], counted: npt.NDArray[np.bool_], rng: np.random.Generator
+) -> float:
+    """Standard error of the KV blocks: how far the choice among ``points`` moves under other weights."""
+    weights, blocks = counted.astype(np.float64), _block_of(counted)
+    losses = np.empty((len(points), _BLOCKS))
+    for i, p in enumerate(points):
+        squares = np.square(objective.errors(p.x, space, p.blocks, weights)).reshape(-1, len(counted)).sum(axis=0)
+        losses[i] = np.bincount(blocks[counted], weights=squares[counted], minlength=_BLOCKS)
+    surprises = np.array([np.square(space.surprise(p.x, space.centre)).sum() for p in points])
+    drawn = rng.exponential(size=(_DRAWS, _BLOCKS))
+    chosen = (drawn @ losses.T + surprises).argmin(axis=1)
+    return float(np.std(np.array([p.blocks for p in points])[chosen]))
