@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from aladdin_calibration.request_log.judged import figures
 from aladdin_calibration.request_log.log import EngineLimits, RequestLog
-from aladdin_calibration.request_log.objective import MOST_MEMBERS, Objective
+from aladdin_calibration.request_log.objective import EXACT, Objective
 from aladdin_calibration.request_log.parameters import FORMS, NAMES, Laws, Space
 from aladdin_calibration.request_log.result import Estimate, KvRoom, LogFit
 from aladdin_calibration.request_log.search import DISTINCT, Point, best_of, is_bound, local, narrow, scan
@@ -168,7 +168,7 @@ def _settled(objective: Objective, name: str, space: Space, points: list[Point],
     weights, best = train.astype(np.float64), best_of(points)
 
     def polished(blocks: int, *starts: Point) -> Point:
-        return best_of([local(objective, space, p.x, blocks, weights, MOST_MEMBERS) for p in starts])
+        return best_of([local(objective, space, p.x, blocks, weights, EXACT) for p in starts])
 
     least = polished(best.blocks, best)
     unbound = least if best is points[-1] else polished(points[-1].blocks, least, points[-1])

@@ -16,7 +16,8 @@ from aladdin_traces import Trace
 Array = npt.NDArray[np.float64]
 
 SCALE = 0.05  # relative errors of this size weigh as much as one spread of what is known beforehand
-MEMBERS, MOST_MEMBERS = 4, 12  # simulations of an ensemble: in a search, and where it must be exact
+MEMBERS = 24
+SEARCH, EXACT = slice(4), slice(12)  # members of the ensemble for a scan, and for a final fit
 _JITTER_SEED = 20_240_511  # the same shifts for every log and every law: differences between laws are no noise
 
 
@@ -44,9 +45,10 @@ class Objective:
     arrival is shifted by up to half a time per token, in several ways, and the mean over these simulations is compared.
     It averages over the whims of preemption, too.
 
-    The error of a request is ``(simulated - logged) / logged`` for its time per token and its latency; for its TTFT the
-    median TTFT of the log is added below the line, so that the first requests, which find an empty server and wait for
-    milliseconds, do not outweigh the others.
+    The error of a request is ``simulated - logged`` over the mean of the two (over one of them it would favour a side),
+    for its time per token and its latency. Below the line of its TTFT stand two things more: the median TTFT of the
+    log, so that the first requests, which find an empty server and wait for milliseconds, do not outweigh the others;
+    and what chance makes of the wait for the end of a step, in the log and in the simulation.
 
     Attributes:
         log: the log.
@@ -61,11 +63,13 @@ class Objective:
         self._on_run = on_run
         self._exact = self._member(np.zeros(len(log)))
         half = float(np.nanmedian(log.tpot_s)) / 2
-        shifts = np.random.default_rng(_JITTER_SEED).uniform(-half, half, (MOST_MEMBERS, len(log)))
+        shifts = np.random.default_rng(_JITTER_SEED).uniform(-half, half, (MEMBERS, len(log)))
         self._ensemble = [self._member(shift) for shift in shifts]
         paced = log.trace.output_tokens > 1
         self._logged = np.stack([log.ttft_s, np.where(paced, log.tpot_s, 1.0), log.latency_s])
-        self._per = self._logged + np.array([[float(np.median(log.ttft_s))], [0.0], [0.0]])
+        self._beside = np.array([[float(np.median(log.ttft_s))], [0.0], [0.0]])
+        chance = 2 * half / np.sqrt(6.0) / SCALE  # a uniform wait of up to one step, twice
+        self._chance = np.array([[chance], [0.0], [0.0]])
         self._judged = np.stack([np.ones(len(log)), paced, np.ones(len(log))])
 
     def _member(self, shift_s: Array) -> _Member:
@@ -97,14 +101,15 @@ class Objective:
             self._on_run()
         return member.measures(row, blocks)
 
-    def errors(self, x: Array, space: Space, blocks: int, weights: Array, members: int = MEMBERS) -> Array:
+    def errors(self, x: Array, space: Space, blocks: int, weights: Array, members: slice = SEARCH) -> Array:
         """The :func:`robust` errors of all requests, weighted; shape (3 n,).
 
-        ``weights``: how much each request counts, shape (n,); ``members``: simulations to average, 1 to 12.
+        ``weights``: how much each request counts, shape (n,); ``members``: simulations to average.
         """
         row = space.laws(x).row(self.limits.max_num_seqs)
-        mean = np.mean([self._run(member, row, blocks) for member in self._ensemble[:members]], axis=0)
-        errors = robust((mean - self._logged) / self._per)
+        mean = np.mean([self._run(member, row, blocks) for member in self._ensemble[members]], axis=0)
+        per = np.hypot((mean + self._logged) / 2 + self._beside, self._chance)
+        errors = robust((mean - self._logged) / per)
         return np.asarray((errors * self._judged * np.sqrt(weights)).ravel(), dtype=np.float64)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 
-from aladdin_calibration.request_log.objective import MEMBERS, Objective
+from aladdin_calibration.request_log.objective import SEARCH, Objective
 from aladdin_calibration.request_log.parameters import Space
 
 Array = npt.NDArray[np.float64]
@@ -22,7 +22,7 @@ _STEP = 0.1  # of a logarithm: far enough to see past jumps
 _TOLERANCE = 1e-3  # finer than that only the jumps differ
 _EVALUATIONS = 15
 _COARSE, _DENSE, _FINE = 14, 300, 3  # points of the grids all over, and half the intervals of a finer one
-_TRIED = 2
+_TRIED, _ROUNDS = 3, 2
 _FINEST = 5e-4  # of the room: finer than that only the jumps differ
 DISTINCT = 1.92  # a loss that much higher is out of the 95 % interval: half the quantile of chi-squared, one degree
 _ROUGHNESS = 0.05  # of a loss: what chance makes of it between two local optima
@@ -38,7 +38,7 @@ class Point:
 
 
 def local(
-    objective: Objective, space: Space, at: Array, blocks: int, weights: Array, members: int = MEMBERS
+    objective: Objective, space: Space, at: Array, blocks: int, weights: Array, members: slice = SEARCH
 ) -> Point:
     """The laws nearest to ``at`` that fit best with ``blocks`` KV blocks.
 
@@ -48,7 +48,7 @@ def local(
         at: coordinates to begin with, shape (size,).
         blocks: KV blocks.
         weights: how much each request counts, shape (n,).
-        members: simulations of the ensemble.
+        members: simulations of the ensemble that count.
     """
     low, high = space.bounds()
 
@@ -67,20 +67,38 @@ def scan(objective: Objective, space: Space, starts: list[Array], weights: Array
     """Local optima over the KV room, by blocks, ascending; the last has room for everything.
 
     First on a coarse grid, each the better of those reached from ``starts`` and from the neighbour with more room. A
-    shortage that only a few requests felt shows in a stretch of the room that such a grid may miss; so the best
-    points' laws are tried on a dense grid, too, and fitted where these do best.
+    shortage shows in a narrow stretch of the room, which such a grid may miss; so the best points' laws are tried on a
+    dense grid, too, and fitted where these do best.
     """
     grid = _grid(objective, _COARSE)
     points: list[Point] = []
     for blocks in grid[::-1]:
         begin = starts + [point.x for point in points[:1]]
         points.insert(0, best_of([local(objective, space, x, blocks, weights) for x in begin]))
-    for point in sorted(points, key=lambda p: p.loss)[:_TRIED]:
-        dense = sorted(set(_grid(objective, _DENSE)) - {p.blocks for p in points})
-        losses = [np.square(objective.errors(point.x, space, blocks, weights)).sum() for blocks in dense]
-        likely = [dense[i] for i in np.argsort(losses, kind="stable")[:_TRIED]]
-        points += [local(objective, space, point.x, blocks, weights) for blocks in likely]
-    return sorted(points, key=lambda p: p.blocks)
+    for _ in range(_ROUNDS):
+        points = sorted(points + _dense(objective, space, points, weights), key=lambda p: p.blocks)
+        best = best_of(points)
+        # Else a better optimum of the laws, found here by chance, would pass for a shortage of memory.
+        points[-1] = best_of([points[-1], local(objective, space, best.x, points[-1].blocks, weights)])
+        if not is_bound(points):
+            break
+    return points
+
+
+def _dense(objective: Objective, space: Space, points: list[Point], weights: Array) -> list[Point]:
+    """Local optima at the rooms of a dense grid where the laws of the best points do best and memory is short."""
+    order = sorted(points, key=lambda p: p.loss)
+    differing = [p for p, before in zip(order, [None, *order[:-1]], strict=True) if not before or p.loss > before.loss]
+    added: list[Point] = []
+    for point in differing[:_TRIED]:
+        known = {p.blocks for p in points + added}
+        rooms = [blocks for blocks in _grid(objective, _DENSE) if blocks not in known]
+        tried = [*rooms, points[-1].blocks]
+        losses = np.array([np.square(objective.errors(point.x, space, b, weights)).sum() for b in tried])
+        short = np.flatnonzero(losses[:-1] != losses[-1])
+        likely = short[np.argsort(losses[short], kind="stable")[:_TRIED]]
+        added += [local(objective, space, point.x, rooms[i], weights) for i in likely]
+    return added
 
 
 def _grid(objective: Objective, points: int) -> list[int]:

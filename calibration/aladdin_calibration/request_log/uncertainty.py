@@ -2,12 +2,13 @@
 
 Errors of neighbouring requests go together (they share the engine's steps), so requests count in blocks of consecutive
 ones. With the Jacobian J of the errors r, the spreads S of what is known beforehand and the blocks' scores
-``g_b = J_b^T r_b`` the covariance of the coordinates is ::
+``g_b = J_b^T r_b`` (both factors J of a product come from different halves of the ensemble, so that their noise does not pass for
+information) the covariance of the coordinates is ::
 
     H^-1 (sum_b g_b g_b^T + S^-2) H^-1,   H = J^T J + S^-2
 
-the cluster-robust covariance of a Gauss-Newton estimate (Liang and Zeger 1986); where the log says nothing it is the
-spread of what was known. The KV room has no derivative: its interval comes from choosing among the fitted rooms again
+the cluster-robust covariance of a Gauss-Newton estimate (Liang and Zeger 1986), and no wider in any direction than what
+was known beforehand. The KV room has no derivative: its interval comes from choosing among the fitted rooms again
 under exponential weights of the blocks (the Bayesian bootstrap, Rubin 1981).
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from aladdin_calibration.request_log.objective import MOST_MEMBERS, Objective
+from aladdin_calibration.request_log.objective import MEMBERS, Objective
 from aladdin_calibration.request_log.parameters import Space
 from aladdin_calibration.request_log.search import Point
 
@@ -40,18 +41,31 @@ def covariance(objective: Objective, space: Space, at: Point, counted: npt.NDArr
     """Covariance of the coordinates of the optimum ``at``, shape (size, size)."""
     weights, size = counted.astype(np.float64), len(at.x)
 
-    def errors(x: Array) -> Array:
-        return objective.errors(x, space, at.blocks, weights, MOST_MEMBERS)
+    def jacobian(members: slice) -> Array:
+        def errors(x: Array) -> Array:
+            return objective.errors(x, space, at.blocks, weights, members)
 
-    steps = _STEP * np.eye(size)
-    jacobian = np.stack([(errors(at.x + step) - errors(at.x - step)) / (2 * _STEP) for step in steps], axis=1)
-    scores = (jacobian * errors(at.x)[:, None]).reshape(-1, len(counted), size).sum(axis=0)
+        return np.stack([(errors(at.x + s) - errors(at.x - s)) / (2 * _STEP) for s in _STEP * np.eye(size)], axis=1)
+
+    residual = objective.errors(at.x, space, at.blocks, weights, slice(MEMBERS))
     blocks = _block_of(counted)
-    of_block = np.stack([scores[blocks == b].sum(axis=0) for b in range(_BLOCKS)])
+
+    def scores(jacobian: Array) -> Array:
+        of_request = (jacobian * residual[:, None]).reshape(-1, len(counted), size).sum(axis=0)
+        return np.stack([of_request[blocks == b].sum(axis=0) for b in range(_BLOCKS)])
+
+    one, other = jacobian(slice(MEMBERS // 2)), jacobian(slice(MEMBERS // 2, None))
     expected = np.diag(np.concatenate([[0.0], space.spread**-2.0]))
-    bread = np.linalg.pinv(jacobian.T @ jacobian + expected)
-    meat = of_block.T @ of_block * (_BLOCKS / (_BLOCKS - 1)) + expected
-    return np.asarray(bread @ meat @ bread, dtype=np.float64)
+    bread = np.linalg.pinv(_between(one.T @ other) + expected)
+    meat = _between(scores(one).T @ scores(other)) * (_BLOCKS / (_BLOCKS - 1)) + expected
+    scale = np.concatenate([[1.0], space.spread])
+    return _between(bread @ meat @ bread / np.outer(scale, scale), most=1.0) * np.outer(scale, scale)
+
+
+def _between(matrix: Array, most: float = np.inf) -> Array:
+    """The nearest symmetric matrix with eigenvalues from 0, below which only noise brings them, to ``most``."""
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    return np.asarray((vectors * np.clip(values, 0.0, most)) @ vectors.T, dtype=np.float64)
 
 
 def log_spreads(space: Space, x: Array, cov: Array) -> Array:
