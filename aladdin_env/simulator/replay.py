@@ -74,11 +74,12 @@ class Replay:
             InputError: fewer blocks.
         """
         if kv_blocks < self.least_blocks:
-            raise InputError("kv_blocks", kv_blocks, f"give at least {self.least_blocks}: the longest request needs them")
-        world, n = self._world, len(self._draws.trace)
+            mend = f"give at least {self.least_blocks}: the longest request needs them"
+            raise InputError("kv_blocks", kv_blocks, mend)
+        world, n, kind = self._world, len(self._draws.trace), self._scenario.fleet.types[0]
         world.laws[0] = row
         world.types["kv_blocks"] = world.workers["kv_blocks"] = kv_blocks
-        capacity = kv_blocks * self._scenario.fleet.types[0].block_size - self._scenario.fleet.types[0].latency.kv_overhead_tokens
+        capacity = kv_blocks * kind.block_size - kind.latency.kv_overhead_tokens
         world.workers["kv_capacity_tokens"] = world.control["smallest_capacity"] = capacity
         load(world, self._scenario, self._draws, _only.memory)
         advance(world, np.inf, _only.function, True, False)

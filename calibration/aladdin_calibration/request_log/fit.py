@@ -144,7 +144,7 @@ def _search(objective: Objective, train: Flags, rng: np.random.Generator) -> _Fo
     if chosen != "linear":
         starts = [spaces[chosen].taken_over(best_of(points).x, linear)]
         points = _points(objective, spaces[chosen], windows, starts, train, rng)
-    return _settled(objective, chosen, spaces[chosen], points, train)
+    return _settled(objective, chosen, spaces[chosen], windows, points, train)
 
 
 def _points(
@@ -163,15 +163,19 @@ def _points(
     return narrow(objective, space, [better if p is best else p for p in points], weights)
 
 
-def _settled(objective: Objective, name: str, space: Space, points: list[Point], train: Flags) -> _Found:
-    """The best of ``points``, polished; whether memory ran short is decided between it and room for everything."""
-    weights, best = train.astype(np.float64), best_of(points)
+def _settled(
+    objective: Objective, name: str, space: Space, windows: Windows, points: list[Point], train: Flags
+) -> _Found:
+    """The best of ``points`` and the one with room for everything, fitted exactly; which one decides on the memory."""
+    weights, best, last = train.astype(np.float64), best_of(points), points[-1]
+    starts = [best.x, last.x, windows.solved(space), windows.at(space.centre)]
 
-    def polished(blocks: int, *starts: Point) -> Point:
-        return best_of([local(objective, space, p.x, blocks, weights, EXACT) for p in starts])
+    def exact(blocks: int) -> Point:
+        near = best_of([local(objective, space, x, blocks, weights, EXACT) for x in starts])
+        return best_of([near, local(objective, space, near.x, blocks, weights, EXACT)])
 
-    least = polished(best.blocks, best)
-    unbound = least if best is points[-1] else polished(points[-1].blocks, least, points[-1])
+    least = exact(best.blocks)
+    unbound = least if best is last else exact(last.blocks)
     identified = objective.limits.kv_capacity_tokens is not None or is_bound([least, unbound])
     return _Found(name, space, least if identified else unbound, points, identified)
 
@@ -217,7 +221,9 @@ def _kv_room(objective: Objective, found: _Found, train: Flags, rng: np.random.G
     if given is not None:
         return KvRoom(given, given, given, identified=True)
     if not found.identified:
-        return KvRoom(_needed_blocks(objective, found) * size, _least_room(objective, found, train) * size, np.inf, False)
+        return KvRoom(
+            _needed_blocks(objective, found) * size, _least_room(objective, found, train) * size, np.inf, False
+        )
     near = [p for p in found.points if p.loss < best_of(found.points).loss + 20 * DISTINCT]
     blocks = [p.blocks for p in found.points]
     at = blocks.index(best)

@@ -129,14 +129,16 @@ class RequestLog:
             raise InputError("output_tokens", "1 in all rows", "give requests with more than one token")
         pace, (low, high) = float(np.median(self.tpot_s[paced])), _SECONDS_PER_TOKEN
         if not low <= pace <= high:
-            mend = f"it is the median time per token; give all times in seconds, not {'milli' if pace > high else 'kilo'}seconds"
-            raise InputError("last_token_s - first_token_s", f"{pace:.3g} s per token", mend)
+            hint = " (these look like milliseconds)" if pace > high else ""
+            found = f"{pace:.3g} s per token in the median"
+            raise InputError("last_token_s - first_token_s", found, f"give all times in seconds{hint}")
 
 
 def per_token(seconds: Array, output_tokens: npt.NDArray[np.int32]) -> Array:
     """Seconds between tokens of requests whose tokens after the first took ``seconds``; NaN where there are none."""
     gaps = output_tokens.astype(np.float64) - 1.0
-    return np.divide(seconds, gaps, out=np.full(len(gaps), np.nan), where=gaps > 0)
+    paced = np.divide(seconds, gaps, out=np.full(len(gaps), np.nan), where=gaps > 0)
+    return np.asarray(paced, dtype=np.float64)
 
 
 def _refuse(name: str, values: Array, bad: npt.NDArray[np.bool_], mend: str) -> None:

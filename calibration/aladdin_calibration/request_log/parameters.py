@@ -2,11 +2,11 @@
 
 The first coordinate is the logarithm of the mean time per token of the log; every other one is a ratio of two
 coefficients (or the front end's overhead), so that a log fixes the first one well whatever the others are. The ratios
-vary little between models and GPUs, because both parts of a step read the same weights and do the same arithmetic: over
-the nine pairs of Llama models and A100, H100 and H200 whose kernels NVIDIA timed (aiconfigurator 0.12.0;
-``python -m experiments.calibration.law_ratios`` prints the table from the shipped profiles) they have the medians and
-about half the spreads below. A log hardly ever says how a constant splits into its parts (a server at its limit always
-runs one batch size); there, and only there, the ratios decide.
+vary little between models and GPUs, because both parts of a step read the same weights and do the same arithmetic: the
+centres below are the medians over the shipped profiles of GPUs (Llama models of 8 to 70 billion parameters on A100,
+H100 and H200, fitted to NVIDIA's kernel timings), the spreads 1.5 to 2 times theirs
+(``python -m experiments.calibration.law_ratios``). A log hardly ever says how a constant splits into its parts (a
+server at its limit always runs one batch size); there, and only there, the ratios decide.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Known(NamedTuple):
 
 
 _RATIOS = {
-    "c1 / c3": Known(math.log(0.88), 0.3),
-    "k1 / c3": Known(math.log(3.5e-3), 0.6),  # per token
-    "c2 / c3": Known(math.log(2.7e-3), 0.5),  # per request
-    "k2 / c3": Known(math.log(4.7e-6), 1.5),  # per token; depends most on the model's KV size
-    "overlap / (c1 + c3)": Known(float(logit(0.45)), 1.0),
+    "c1 / c3": Known(math.log(0.92), 0.35),
+    "k1 / c3": Known(math.log(3.3e-3), 0.7),  # per token
+    "c2 / c3": Known(math.log(3.1e-3), 0.5),  # per request
+    "k2 / c3": Known(math.log(4.2e-6), 1.5),  # per token; depends most on the model's KV size
+    "overlap / (c1 + c3)": Known(float(logit(0.48)), 1.0),
     "overhead": Known(math.log(0.015), 1.0),  # seconds; an unloaded server's
 }
-_ATTENTION = Known(math.log(4.6e-5), 1.0)  # attention / k1, per token
+_ATTENTION = Known(math.log(5.9e-5), 1.2)  # attention / k1, per token
 _FLOOR = Known(math.log(128.0), 0.7)  # tokens of the shortest prompt that the line describes
 NAMES = ("k1", "c1", "attention", "floor_tokens", "k2", "c2", "c3", "mixed_overlap_s", "overhead_s")
 

@@ -51,8 +51,16 @@ def read_request_log(path: str | os.PathLike[str], where: Mapping[str, str] | No
     kept = _chosen(table, where)
     times = [table.numbers(*names, low=-np.inf) for names in (ARRIVAL, FIRST_TOKEN, LAST_TOKEN)]
     arrival, first, last = times
-    table.refuse(table.called(*FIRST_TOKEN), kept & (first < arrival), "it is before the request's arrival; use one clock for all")
-    table.refuse(table.called(*LAST_TOKEN), kept & (last < first), "it is before the request's first token; use one clock for all")
+    table.refuse(
+        table.called(*FIRST_TOKEN),
+        kept & (first < arrival),
+        "it is before the request's arrival; use one clock for all",
+    )
+    table.refuse(
+        table.called(*LAST_TOKEN),
+        kept & (last < first),
+        "it is before the request's first token; use one clock for all",
+    )
     lengths = [table.tokens(*names, low=1) for names in (PROMPT, OUTPUT)]
     return RequestLog.from_arrays(*(values[kept] for values in (*times, *lengths)))
 
@@ -77,5 +85,7 @@ def _chosen(table: Table, where: Mapping[str, str]) -> BoolArray:
     for column in RUN:
         values = sorted(set(np.array(table.names(column).astype(str))[kept])) if table.has(column) else []
         if len(values) > 1:
-            raise InputError(f"{table.name} column {column}", values, f"these are several runs: choose one with where {column}=...")
+            raise InputError(
+                f"{table.name} column {column}", values, f"these are several runs: choose one with where {column}=..."
+            )
     return kept

@@ -1,8 +1,9 @@
 """The search for laws and KV room: local in the laws, a narrowing scan in the room.
 
-The laws move the simulated times smoothly but for small jumps where a preemption changes; derivatives taken over a
-step of ten percent see past them. In the KV room everything is jumps, so it is scanned: coarsely on a logarithmic
-grid, the laws fitted anew at every point, then ever finer about the best point down to single blocks.
+The laws move the simulated times smoothly but for small jumps where a preemption changes; derivatives taken over steps
+as wide as a good part of what is known beforehand see past them. In the KV room everything is jumps, so it is scanned:
+coarsely on a logarithmic grid, the laws fitted anew at every point, then on a dense one with the laws of the best
+points, then ever finer about the best down to single blocks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from aladdin_calibration.request_log.parameters import Space
 
 Array = npt.NDArray[np.float64]
 
-_STEP = 0.1  # of a logarithm: far enough to see past jumps
+_STEP, _FIRST_STEP = 0.4, 0.03  # of what is known beforehand, and of the first coordinate: far enough to see past jumps
 _TOLERANCE = 1e-3  # finer than that only the jumps differ
 _EVALUATIONS = 15
 _COARSE, _DENSE, _FINE = 14, 300, 3  # points of the grids all over, and half the intervals of a finer one
@@ -37,9 +38,7 @@ class Point:
     loss: float
 
 
-def local(
-    objective: Objective, space: Space, at: Array, blocks: int, weights: Array, members: slice = SEARCH
-) -> Point:
+def local(objective: Objective, space: Space, at: Array, blocks: int, weights: Array, members: slice = SEARCH) -> Point:
     """The laws nearest to ``at`` that fit best with ``blocks`` KV blocks.
 
     Args:
@@ -55,10 +54,17 @@ def local(
     def errors(x: Array) -> Array:
         return np.concatenate([objective.errors(x, space, blocks, weights, members), space.surprise(x, space.centre)])
 
-    inside = np.clip(at, low + 1e-6, high - 1e-6)
-    relative = _STEP / np.maximum(np.abs(inside), _STEP)  # scipy multiplies it by |x|
+    inside = np.clip(at, low + 1e-3, high - 1e-3)
+    step = np.concatenate([[_FIRST_STEP], _STEP * space.spread])
     found = least_squares(
-        errors, inside, bounds=(low, high), diff_step=relative, max_nfev=_EVALUATIONS, xtol=_TOLERANCE, ftol=_TOLERANCE
+        errors,
+        inside,
+        bounds=(low, high),
+        x_scale=step,
+        diff_step=step / np.maximum(np.abs(inside), 1e-3),  # scipy multiplies it by |x|
+        xtol=_TOLERANCE,
+        ftol=_TOLERANCE,
+        max_nfev=_EVALUATIONS,
     )
     return Point(np.asarray(found.x, dtype=np.float64), blocks, float(found.cost))
 
@@ -76,7 +82,7 @@ def scan(objective: Objective, space: Space, starts: list[Array], weights: Array
         begin = starts + [point.x for point in points[:1]]
         points.insert(0, best_of([local(objective, space, x, blocks, weights) for x in begin]))
     for _ in range(_ROUNDS):
-        points = sorted(points + _dense(objective, space, points, weights), key=lambda p: p.blocks)
+        points = sorted(points + _dense(objective, space, points, starts, weights), key=lambda p: p.blocks)
         best = best_of(points)
         # Else a better optimum of the laws, found here by chance, would pass for a shortage of memory.
         points[-1] = best_of([points[-1], local(objective, space, best.x, points[-1].blocks, weights)])
@@ -85,19 +91,22 @@ def scan(objective: Objective, space: Space, starts: list[Array], weights: Array
     return points
 
 
-def _dense(objective: Objective, space: Space, points: list[Point], weights: Array) -> list[Point]:
-    """Local optima at the rooms of a dense grid where the laws of the best points do best and memory is short."""
+def _dense(objective: Objective, space: Space, points: list[Point], starts: list[Array], weights: Array) -> list[Point]:
+    """Local optima at the rooms of a dense grid where memory is short and the given laws do best.
+
+    These laws are ``starts`` and those of the best points that differ.
+    """
     order = sorted(points, key=lambda p: p.loss)
     differing = [p for p, before in zip(order, [None, *order[:-1]], strict=True) if not before or p.loss > before.loss]
     added: list[Point] = []
-    for point in differing[:_TRIED]:
+    for x in [*starts, *(point.x for point in differing[:_TRIED])]:
         known = {p.blocks for p in points + added}
         rooms = [blocks for blocks in _grid(objective, _DENSE) if blocks not in known]
         tried = [*rooms, points[-1].blocks]
-        losses = np.array([np.square(objective.errors(point.x, space, b, weights)).sum() for b in tried])
+        losses = np.array([np.square(objective.errors(x, space, blocks, weights)).sum() for blocks in tried])
         short = np.flatnonzero(losses[:-1] != losses[-1])
         likely = short[np.argsort(losses[short], kind="stable")[:_TRIED]]
-        added += [local(objective, space, point.x, rooms[i], weights) for i in likely]
+        added += [local(objective, space, x, rooms[i], weights) for i in likely]
     return added
 
 

@@ -2,13 +2,13 @@
 
 Errors of neighbouring requests go together (they share the engine's steps), so requests count in blocks of consecutive
 ones. With the Jacobian J of the errors r, the spreads S of what is known beforehand and the blocks' scores
-``g_b = J_b^T r_b`` (both factors J of a product come from different halves of the ensemble, so that their noise does not pass for
-information) the covariance of the coordinates is ::
+``g_b = J_b^T r_b`` the covariance of the coordinates is ::
 
     H^-1 (sum_b g_b g_b^T + S^-2) H^-1,   H = J^T J + S^-2
 
 the cluster-robust covariance of a Gauss-Newton estimate (Liang and Zeger 1986), and no wider in any direction than what
-was known beforehand. The KV room has no derivative: its interval comes from choosing among the fitted rooms again
+was known beforehand. (The two factors J of ``J^T J`` come from different halves of the ensemble: their noise would
+pass for information.) The KV room has no derivative: its interval comes from choosing among the fitted rooms again
 under exponential weights of the blocks (the Bayesian bootstrap, Rubin 1981).
 """
 
@@ -50,14 +50,12 @@ def covariance(objective: Objective, space: Space, at: Point, counted: npt.NDArr
     residual = objective.errors(at.x, space, at.blocks, weights, slice(MEMBERS))
     blocks = _block_of(counted)
 
-    def scores(jacobian: Array) -> Array:
-        of_request = (jacobian * residual[:, None]).reshape(-1, len(counted), size).sum(axis=0)
-        return np.stack([of_request[blocks == b].sum(axis=0) for b in range(_BLOCKS)])
-
     one, other = jacobian(slice(MEMBERS // 2)), jacobian(slice(MEMBERS // 2, None))
+    of_request = ((one + other) / 2 * residual[:, None]).reshape(-1, len(counted), size).sum(axis=0)
+    scores = np.stack([of_request[blocks == b].sum(axis=0) for b in range(_BLOCKS)])
     expected = np.diag(np.concatenate([[0.0], space.spread**-2.0]))
     bread = np.linalg.pinv(_between(one.T @ other) + expected)
-    meat = _between(scores(one).T @ scores(other)) * (_BLOCKS / (_BLOCKS - 1)) + expected
+    meat = scores.T @ scores * (_BLOCKS / (_BLOCKS - 1)) + expected
     scale = np.concatenate([[1.0], space.spread])
     return _between(bread @ meat @ bread / np.outer(scale, scale), most=1.0) * np.outer(scale, scale)
 
