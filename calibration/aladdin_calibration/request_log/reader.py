@@ -19,6 +19,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from aladdin_calibration.request_log.log import RequestLog
+from aladdin_traces.checks import TOKENS_MAX
 from aladdin_traces.containers import open_table
 from aladdin_traces.errors import InputError, suggest
 from aladdin_traces.source import Source, open_source
@@ -61,7 +62,7 @@ def read_request_log(path: str | os.PathLike[str], where: Mapping[str, str] | No
         kept & (last < first),
         "it is before the request's first token; use one clock for all",
     )
-    lengths = [table.tokens(*names, low=1) for names in (PROMPT, OUTPUT)]
+    lengths = [table.numbers(*names, low=1, high=TOKENS_MAX, whole=True) for names in (PROMPT, OUTPUT)]
     return RequestLog.from_arrays(*(values[kept] for values in (*times, *lengths)))
 
 
