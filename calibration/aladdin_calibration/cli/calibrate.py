@@ -44,6 +44,9 @@ def calibrate(
     max_num_batched_tokens: Annotated[int | None, typer.Option(help="The server's token budget of a step.")] = None,
     kv_capacity_tokens: Annotated[int | None, typer.Option(help="KV tokens by the server's start-up log.")] = None,
     block_size: Annotated[int, typer.Option(help="Tokens of a KV block, for --from-log.")] = 16,
+    scheduler: Annotated[
+        str, typer.Option(help="For --from-log: chunked (vLLM V1) or prefill_first (V0).")
+    ] = "chunked",
     load_format: Annotated[str, typer.Option(help="For --engine: 'dummy' needs no weights.")] = "auto",
     engine_arg: Annotated[list[str] | None, typer.Option(help="For --engine: NAME=VALUE of vLLM, repeatable.")] = None,
     python: Annotated[str | None, typer.Option(help="For --engine: interpreter that has vLLM.")] = None,
@@ -63,7 +66,7 @@ def calibrate(
     job = _Job(out, name or out.stem, _pairs("--where", where), {k: v for k, v in known.items() if v is not None}, seed)
     say_if_compiling()
     if from_log is not None:
-        job.fit_log(from_log, block_size, json)
+        job.fit_log(from_log, block_size, scheduler, json)
         return
     if url is not None:
         measured = job.measure_server(url, budget, max_share, yes, model, api_key_env)
@@ -174,7 +177,7 @@ class _Job:
         pages = write_report(measured, profile, self.out.with_suffix(""))
         self._present(profile, [self.out, *pages], list(measured.facts.not_covered), json)
 
-    def fit_log(self, path: Path, block_size: int, json: bool) -> None:
+    def fit_log(self, path: Path, block_size: int, scheduler: str, json: bool) -> None:
         """From a request log."""
         from aladdin_calibration.request_log.fit import fit_request_log
         from aladdin_calibration.request_log.log import EngineLimits
@@ -188,6 +191,7 @@ class _Job:
             self.known["max_num_batched_tokens"],
             block_size,
             self.known.get("kv_capacity_tokens"),
+            scheduler,
         )
         log = read_request_log(path, self.where)
         with progress_bar("fitting", 1) as told:
@@ -201,7 +205,13 @@ class _Job:
             source=str(path.name),
         )
         profile.to_json(self.out)
-        coefficients = {key: estimate._asdict() for key, estimate in fit.coefficients.items()}
+        coefficients: Any = {key: estimate._asdict() for key, estimate in fit.coefficients.items()}
+        if not json:
+            coefficients = "".join(
+                f"\n    {key}: {estimate.value:.4g} (95 %: {estimate.low:.4g} to {estimate.high:.4g})"
+                for key, estimate in fit.coefficients.items()
+                if estimate.value
+            )
         room = fit.kv.tokens if fit.kv.identified else f"at least {fit.kv.tokens}: memory never ran short"
         told_of = [f"KV bytes per token: a log shows none; {_KV_STAND_IN:.0f} stands in, for KV transfers alone"]
         self._present(profile, [self.out], told_of, json, coefficients=coefficients, kv_capacity_tokens=room)
