@@ -1,0 +1,91 @@
+"""Reading served request logs from CSV, Parquet or JSON lines.
+
+A log has one row per request and these columns, each under any of its names; further columns are passed over.
+
+==================  ==============================================================================
+``arrival_s``       ``arrived_at_s``, ``arrival_time_s``: the request reaches the server, seconds
+``first_token_s``   ``first_token_time_s``: its first token, seconds on the same clock
+``last_token_s``    ``finish_s``, ``last_token_time_s``: its last token
+``prompt_tokens``   ``input_toks``, ``input_tokens``: prompt length in tokens
+``output_tokens``   ``output_toks``, ``completion_tokens``: tokens generated
+==================  ==============================================================================
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from aladdin_calibration.request_log.log import RequestLog
+from aladdin_traces.containers import open_table
+from aladdin_traces.errors import InputError, suggest
+from aladdin_traces.source import Source, open_source
+from aladdin_traces.tables import BoolArray, Table
+
+ARRIVAL = ("arrival_s", "arrived_at_s", "arrival_time_s")
+FIRST_TOKEN = ("first_token_s", "first_token_time_s")
+LAST_TOKEN = ("last_token_s", "finish_s", "last_token_time_s")
+PROMPT = ("prompt_tokens", "input_toks", "input_tokens")
+OUTPUT = ("output_tokens", "output_toks", "completion_tokens")
+RUN = ("run", "hardware", "gpu", "model", "tp", "dp", "vllm", "max_num_seqs", "max_num_batched_tokens")
+"""Columns that tell runs apart: a log must have one value in each of them."""
+
+
+def read_request_log(path: str | os.PathLike[str], where: Mapping[str, str] | None = None) -> RequestLog:
+    """Read the log of one run.
+
+    Args:
+        path: the file, gzipped or not.
+        where: keep the rows that have these values (as text) in these columns: one run of a file with several.
+
+    Raises:
+        InputError: a column is missing, a value is none (names file and line), the rows are of several runs, none is
+            left, or what `RequestLog.from_arrays` refuses.
+    """
+    source, where = open_source(path), dict(where or {})
+    numbers = (*ARRIVAL, *FIRST_TOKEN, *LAST_TOKEN, *PROMPT, *OUTPUT)
+    table = open_table(source, numbers, _labels(source, where))
+    table.require(ARRIVAL, FIRST_TOKEN, LAST_TOKEN, PROMPT, OUTPUT)
+    kept = _chosen(table, where)
+    times = [table.numbers(*names, low=-np.inf) for names in (ARRIVAL, FIRST_TOKEN, LAST_TOKEN)]
+    arrival, first, last = times
+    table.refuse(
+        table.called(*FIRST_TOKEN),
+        kept & (first < arrival),
+        "it is before the request's arrival; use one clock for all",
+    )
+    table.refuse(
+        table.called(*LAST_TOKEN),
+        kept & (last < first),
+        "it is before the request's first token; use one clock for all",
+    )
+    lengths = [table.tokens(*names, low=1) for names in (PROMPT, OUTPUT)]
+    return RequestLog.from_arrays(*(values[kept] for values in (*times, *lengths)))
+
+
+def _labels(source: Source, where: Mapping[str, str]) -> list[str]:
+    """Columns to compare as text: those of `where`, and those that tell runs apart."""
+    return [*where, *(name for name in RUN if name not in where)]
+
+
+def _chosen(table: Table, where: Mapping[str, str]) -> BoolArray:
+    """The rows of the one run that ``where`` chooses."""
+    kept = np.ones(len(table), dtype=bool)
+    for column, value in where.items():
+        if not table.has(column):
+            raise InputError(f"where {column}", value, f"no such column; {suggest(column, table.columns)}")
+        texts = np.array(table.names(column).astype(str))
+        if not (texts == str(value)).any():
+            raise InputError(f"where {column}", value, suggest(str(value), sorted(set(texts))))
+        kept &= texts == str(value)
+    if not kept.any():
+        raise InputError("where", dict(where), "no row has all these values; choose fewer")
+    for column in RUN:
+        values = sorted(set(np.array(table.names(column).astype(str))[kept])) if table.has(column) else []
+        if len(values) > 1:
+            raise InputError(
+                f"{table.name} column {column}", values, f"these are several runs: choose one with where {column}=..."
+            )
+    return kept

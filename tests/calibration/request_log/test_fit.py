@@ -1,0 +1,103 @@
+"""Fits: known laws and KV room come back, what a log cannot say is said to be unknown, the same seed gives the same."""
+
+import numpy as np
+import pytest
+
+from aladdin_calibration.request_log import EngineLimits, LogFit, fit_request_log
+from aladdin_env.latency import LatencyProfile
+from aladdin_traces.errors import InputError
+
+from .logs import AMPLE, LAWS, LIMITS, served, workload
+
+SHORT_KV = 12_000
+
+
+@pytest.fixture(scope="module")
+def unloaded() -> LogFit:
+    return fit_request_log(served(workload(120, 0.8), AMPLE), LIMITS)
+
+
+@pytest.fixture(scope="module")
+def overloaded() -> LogFit:
+    return fit_request_log(served(workload(200, 8.0), SHORT_KV), LIMITS)
+
+
+def within(fit: LogFit) -> dict[str, bool]:
+    """Whether the true value of each coefficient is in its 95 % interval."""
+    found = fit.coefficients.items()
+    return {name: e.low <= getattr(LAWS, name) <= e.high for name, e in found if getattr(LAWS, name) > 0}
+
+
+def test_a_short_kv_room_is_found(overloaded: LogFit) -> None:
+    assert overloaded.kv.identified
+    assert overloaded.kv.tokens == pytest.approx(SHORT_KV, rel=0.01)
+    assert overloaded.kv.low <= SHORT_KV <= overloaded.kv.high < np.inf
+
+
+def test_without_a_shortage_the_kv_room_is_unknown(unloaded: LogFit) -> None:
+    assert not unloaded.kv.identified and unloaded.kv.high == np.inf
+    assert 0 < unloaded.kv.low <= unloaded.kv.tokens < AMPLE
+    assert "lower bound" in profile_of(unloaded).provenance.method
+
+
+def test_laws_come_back_within_their_intervals(unloaded: LogFit, overloaded: LogFit) -> None:
+    """Of 14 intervals of 95 % all but two at most must hold the truth (more misses: once in 200 times)."""
+    inside = [*within(unloaded).values(), *within(overloaded).values()]
+    assert len(inside) == 14 and sum(inside) >= 12, (within(unloaded), within(overloaded))
+    step = unloaded.laws.decode.tables(4)[0][2]
+    assert step == pytest.approx(LAWS.decode.tables(4)[0][2], rel=0.03)
+
+
+def test_unseen_requests_are_predicted(unloaded: LogFit, overloaded: LogFit) -> None:
+    for fit in (unloaded, overloaded):
+        assert abs(fit.held_out["ttft_mean"]) < 0.05
+        assert abs(fit.held_out["tpot_mean"]) < 0.02
+        assert abs(fit.held_out["latency_mean"]) < 0.02
+        assert fit.train_requests == fit.test_requests
+
+
+def profile_of(fit: LogFit) -> LatencyProfile:
+    return fit.to_profile("fitted", model="m", gpu="g", kv_bytes_per_token=131072.0, date="2026-11-22", source="a test")
+
+
+def test_the_profile_carries_laws_room_and_errors_out_of_sample(overloaded: LogFit) -> None:
+    profile = profile_of(overloaded)
+    assert LatencyProfile.from_dict(profile.to_dict()) == profile
+    assert profile.kv_capacity_tokens == overloaded.kv.tokens
+    assert profile.decode_s(2, 0.0) == pytest.approx(overloaded.laws.c3 + 2 * overloaded.laws.c2)
+    assert profile.provenance.errors["tpot_mean"] == pytest.approx(abs(overloaded.held_out["tpot_mean"]), abs=1e-4)
+
+
+def test_the_same_seed_gives_the_same_fit_and_progress_only_rises() -> None:
+    log, shares = served(workload(60, 1.0), AMPLE), []
+    limits = EngineLimits(LIMITS.max_num_seqs, LIMITS.max_num_batched_tokens, kv_capacity_tokens=AMPLE)
+    once = fit_request_log(log, limits, train_share=1.0, seed=3, progress=shares.append)
+    assert once == fit_request_log(log, limits, train_share=1.0, seed=3)
+    assert shares == sorted(shares) and shares[-1] == 1.0
+    assert once.kv.tokens == AMPLE and once.held_out == {} and once.test_requests == 0
+
+
+def test_a_refit_keeps_the_errors_of_the_first_fit() -> None:
+    log = served(workload(80, 1.0), AMPLE)
+    limits = EngineLimits(LIMITS.max_num_seqs, LIMITS.max_num_batched_tokens, kv_capacity_tokens=AMPLE)
+    alone, again = fit_request_log(log, limits), fit_request_log(log, limits, refit=True)
+    assert again.held_out == alone.held_out and again.laws != alone.laws
+    assert again.refitted and "then fitted to all 80" in profile_of(again).provenance.method
+
+
+def test_an_interrupt_reaches_the_caller() -> None:
+    def stop(share: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_request_log(served(workload(80, 1.0), AMPLE), LIMITS, progress=stop)
+
+
+def test_too_little_to_fit_and_impossible_limits() -> None:
+    log = served(workload(60, 1.0), AMPLE)
+    with pytest.raises(InputError, match="log: '60 requests' is not valid; give at least 80: 40 to fit to"):
+        fit_request_log(log, LIMITS)
+    with pytest.raises(InputError, match="train_share"):
+        fit_request_log(log, LIMITS, train_share=1.5)
+    with pytest.raises(InputError, match=r"kv_capacity_tokens: 160 .* the longest request"):
+        fit_request_log(log, EngineLimits(64, 2048, kv_capacity_tokens=160), train_share=1.0)
