@@ -26,9 +26,10 @@ Flags = npt.NDArray[np.bool_]
 LEAST_REQUESTS = 40
 _STARTS = 8  # random ones, once the KV room is known
 _FOLDS = 5
+_SETTLED = 6  # of the points found, how many are fitted exactly
 _LEVEL = 1.96  # standard errors to each side of a 95 % interval
 # Simulations of a fit, about; only the progress bar depends on it.
-_EXPECTED = 20_000
+_EXPECTED = 45_000
 
 
 @dataclass(frozen=True)
@@ -167,16 +168,21 @@ def _settled(
     objective: Objective, name: str, space: Space, windows: Windows, points: list[Point], train: Flags
 ) -> _Found:
     """The best of ``points`` and the one with room for everything, fitted exactly; which one decides on the memory."""
-    weights, best, last = train.astype(np.float64), best_of(points), points[-1]
-    starts = [best.x, last.x, windows.solved(space), windows.at(space.centre)]
+    weights, given = train.astype(np.float64), objective.limits.kv_capacity_tokens is not None
+    likely = sorted(points, key=lambda p: p.loss)[:_SETTLED]
+    starts = [*(p.x for p in likely), points[-1].x, windows.solved(space), windows.at(space.centre)]
 
-    def exact(blocks: int) -> Point:
-        near = best_of([local(objective, space, x, blocks, weights, EXACT) for x in starts])
-        return best_of([near, local(objective, space, near.x, blocks, weights, EXACT)])
+    def exact(x: Array, blocks: int) -> Point:
+        return local(objective, space, x, blocks, weights, EXACT)
 
-    least = exact(best.blocks)
-    unbound = least if best is last else exact(last.blocks)
-    identified = objective.limits.kv_capacity_tokens is not None or is_bound([least, unbound])
+    def settled(tries: list[Point]) -> Point:
+        near = best_of(tries)
+        return best_of([near, exact(near.x, near.blocks)])
+
+    most = points[-1].blocks
+    unbound = settled([exact(x, most) for x in starts])
+    least = settled([unbound, *(exact(p.x, p.blocks) for p in likely if p.blocks != most)])
+    identified = given or is_bound([least, unbound])
     return _Found(name, space, least if identified else unbound, points, identified)
 
 

@@ -17,7 +17,7 @@ Array = npt.NDArray[np.float64]
 
 SCALE = 0.05  # relative errors of this size weigh as much as one spread of what is known beforehand
 MEMBERS = 24
-SEARCH, EXACT = slice(4), slice(12)  # members of the ensemble for a scan, and for a final fit
+SEARCH, EXACT = slice(4), slice(24)  # members of the ensemble for a scan, and for a final fit
 _JITTER_SEED = 20_240_511  # the same shifts for every log and every law: differences between laws are no noise
 
 
@@ -106,10 +106,27 @@ class Objective:
 
         ``weights``: how much each request counts, shape (n,); ``members``: simulations to average.
         """
+        return self._single(self._mean(x, space, blocks, members), weights)
+
+    def all_errors(self, x: Array, space: Space, blocks: int, weights: Array, members: slice = SEARCH) -> Array:
+        """`errors`, and those of the means over the requests, which count as much as all requests: shape (3 n + 3,).
+
+        The loss of single requests is robust: it follows the many and leaves the few that wait or are preempted for
+        long, of which a mean is made.
+        """
+        simulated, counts = self._mean(x, space, blocks, members), self._judged * weights
+        ours, theirs = (simulated * counts).sum(axis=1), (self._logged * counts).sum(axis=1)
+        means = 2 * (ours - theirs) / (ours + theirs) / SCALE * np.sqrt(counts.sum(axis=1))
+        return np.concatenate([self._single(simulated, weights), means])
+
+    def _mean(self, x: Array, space: Space, blocks: int, members: slice) -> Array:
+        """Measures of each request, the mean of some members, shape (3, n)."""
         row = space.laws(x).row(self.limits.max_num_seqs)
-        mean = np.mean([self._run(member, row, blocks) for member in self._ensemble[members]], axis=0)
-        per = np.hypot((mean + self._logged) / 2 + self._beside, self._chance)
-        errors = robust((mean - self._logged) / per)
+        return np.asarray(np.mean([self._run(m, row, blocks) for m in self._ensemble[members]], axis=0))
+
+    def _single(self, simulated: Array, weights: Array) -> Array:
+        per = np.hypot((simulated + self._logged) / 2 + self._beside, self._chance)
+        errors = robust((simulated - self._logged) / per)
         return np.asarray((errors * self._judged * np.sqrt(weights)).ravel(), dtype=np.float64)
 
 

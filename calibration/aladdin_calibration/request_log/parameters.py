@@ -38,7 +38,7 @@ _RATIOS = {
     "c2 / c3": Known(math.log(3.1e-3), 0.5),  # per request
     "k2 / c3": Known(math.log(4.2e-6), 1.5),  # per token; depends most on the model's KV size
     "overlap / (c1 + c3)": Known(float(logit(0.48)), 1.0),
-    "overhead": Known(math.log(0.015), 1.0),  # seconds; an unloaded server's
+    "overhead": Known(math.log(0.015), 0.6),  # seconds; an unloaded server's
 }
 _ATTENTION = Known(math.log(5.9e-5), 1.2)  # attention / k1, per token
 _FLOOR = Known(math.log(128.0), 0.7)  # tokens of the shortest prompt that the line describes

@@ -52,7 +52,9 @@ def local(objective: Objective, space: Space, at: Array, blocks: int, weights: A
     low, high = space.bounds()
 
     def errors(x: Array) -> Array:
-        return np.concatenate([objective.errors(x, space, blocks, weights, members), space.surprise(x, space.centre)])
+        return np.concatenate(
+            [objective.all_errors(x, space, blocks, weights, members), space.surprise(x, space.centre)]
+        )
 
     inside = np.clip(at, low + 1e-3, high - 1e-3)
     step = np.concatenate([[_FIRST_STEP], _STEP * space.spread])

@@ -9,7 +9,7 @@ from aladdin_traces.errors import InputError
 
 from .logs import AMPLE, LAWS, LIMITS, served, workload
 
-SHORT_KV = 16_000
+SHORT_KV = 12_000
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def unloaded() -> LogFit:
 
 @pytest.fixture(scope="module")
 def overloaded() -> LogFit:
-    return fit_request_log(served(workload(160, 8.0), SHORT_KV), LIMITS)
+    return fit_request_log(served(workload(200, 8.0), SHORT_KV), LIMITS)
 
 
 def within(fit: LogFit) -> dict[str, bool]:
@@ -78,11 +78,11 @@ def test_the_same_seed_gives_the_same_fit_and_progress_only_rises() -> None:
 
 
 def test_a_refit_keeps_the_errors_of_the_first_fit() -> None:
-    log = served(workload(90, 1.0), AMPLE)
+    log = served(workload(80, 1.0), AMPLE)
     limits = EngineLimits(LIMITS.max_num_seqs, LIMITS.max_num_batched_tokens, kv_capacity_tokens=AMPLE)
     alone, again = fit_request_log(log, limits), fit_request_log(log, limits, refit=True)
     assert again.held_out == alone.held_out and again.laws != alone.laws
-    assert again.refitted and "then fitted to all 90" in profile_of(again).provenance.method
+    assert again.refitted and "then fitted to all 80" in profile_of(again).provenance.method
 
 
 def test_an_interrupt_reaches_the_caller() -> None:
