@@ -140,7 +140,10 @@ class _Job:
         """From inside."""
         from aladdin_calibration.engine.measure import EngineRun, read_recording, record
 
-        run = EngineRun(model, load_format=load_format, engine_args=arguments, budget_s=budget, seed=self.seed)
+        shown = Path(model).name if Path(model).is_dir() else model
+        run = EngineRun(
+            model, name=shown, load_format=load_format, engine_args=arguments, budget_s=budget, seed=self.seed
+        )
         if python is not None:
             run = replace(run, python=python)
         recording = self.out.with_suffix(".jsonl")
