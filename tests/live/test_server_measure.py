@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aladdin_calibration import fits
+from aladdin_calibration import fits, forms
 from aladdin_calibration.measurement import Measurement
 from aladdin_calibration.server import Client, Completion, Plan, measure_server
 from aladdin_calibration.server.prompts import Prompts
@@ -63,6 +63,6 @@ def test_a_short_calibration_can_be_fitted_and_continued(url: str, tmp_path: Pat
     assert facts.engine == "vllm" and facts.kv_capacity_tokens and facts.block_size and facts.max_model_len
     assert {"prefill", "decode"} <= set(measured.steps["kind"])
     fitted = fits.fit_laws(measured.steps)
-    assert fits.predict(measured.steps, fitted.prefill, fitted.decode, fitted.mixed_overlap_s).min() > 0.0
+    assert forms.predict(measured.steps, fitted.prefill, fitted.decode, fitted.mixed_overlap_s).min() > 0.0
     again = measure_server(url, plan, path)
     assert again.steps.iloc[: len(measured.steps)].equals(Measurement.load(path).steps.iloc[: len(measured.steps)])
