@@ -102,6 +102,14 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert set(tmp_path.iterdir()) == before
 
 
+def test_validate_refuses_what_it_can_before_it_asks_a_server() -> None:
+    given = ["validate", "--url", f"http://127.0.0.1:{closed_port()}", "--profile", "llama-3.1-8b-h100-tp1"]
+    for more, said in ((["--clock", "sun"], "--clock"), (["--atgt", "0.001"], "slo.atgt_s"), (["--rate", "0"], "rate")):
+        done = CliRunner().invoke(app, [*given, *more])
+        assert done.exit_code == 2
+        assert said in done.stderr and "start the server" not in done.stderr
+
+
 def test_validate_needs_servers_that_answer() -> None:
     url = f"http://127.0.0.1:{closed_port()}"
     done = CliRunner().invoke(app, ["validate", "--url", url, "--profile", "llama-3.1-8b-h100-tp1"])

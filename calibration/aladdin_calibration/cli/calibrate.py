@@ -36,7 +36,7 @@ def calibrate(
     seed: opt.SeedOption = 0,
     max_share: Annotated[float, typer.Option(help="Most of the server's slots and KV to fill, 0 to 1.")] = 0.5,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before loading the server.")] = False,
-    model: Annotated[str | None, typer.Option(help="Served model, where a server has several.")] = None,
+    model: Annotated[str | None, typer.Option(help="The served model; where a server has several, which.")] = None,
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the API key.")] = None,
     gpu: Annotated[str | None, typer.Option(help="Device; no server tells it.")] = None,
     tensor_parallel: Annotated[int | None, typer.Option(help="GPUs that the model is split over.")] = None,
@@ -66,7 +66,7 @@ def calibrate(
     job = _Job(out, name or out.stem, _pairs("--where", where), {k: v for k, v in known.items() if v is not None}, seed)
     say_if_compiling()
     if from_log is not None:
-        job.fit_log(from_log, block_size, scheduler, json)
+        job.fit_log(from_log, block_size, scheduler, model or job.name, json)
         return
     if url is not None:
         measured = job.measure_server(url, budget, max_share, yes, model, api_key_env)
@@ -180,7 +180,7 @@ class _Job:
         pages = write_report(measured, profile, self.out.with_suffix(""))
         self._present(profile, [self.out, *pages], list(measured.facts.not_covered), json)
 
-    def fit_log(self, path: Path, block_size: int, scheduler: str, json: bool) -> None:
+    def fit_log(self, path: Path, block_size: int, scheduler: str, model: str, json: bool) -> None:
         """From a request log."""
         from aladdin_calibration.request_log.fit import fit_request_log
         from aladdin_calibration.request_log.log import EngineLimits
@@ -201,7 +201,7 @@ class _Job:
             fit = fit_request_log(log, limits, refit=True, seed=self.seed, progress=told)
         profile = fit.to_profile(
             self.name,
-            model=self.name,
+            model=model,
             gpu=self.known.get("gpu", "unknown"),
             kv_bytes_per_token=_KV_STAND_IN,
             tensor_parallel=self.known.get("tensor_parallel", 1),

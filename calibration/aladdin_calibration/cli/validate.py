@@ -24,6 +24,7 @@ from aladdin_env.cli.output import (
     stdout,
     write_table,
 )
+from aladdin_env.errors import InputError
 from aladdin_env.scenario import Fleet, Scenario, WorkerType
 from aladdin_traces import Workload
 
@@ -76,12 +77,7 @@ def validate(
     asked = changes.apply(replace(base, slo=replace(base.slo, classes=())))
     asked = replace(asked, name=f"{len(url)} servers", fleet=Fleet((kind,)))
     say_if_compiling()
-    run = _Run(asked, tuple(url), policy, seed, api_key_env, max_prompt, max_output)
-    agreement, rows = run.both(clock)
-    if out is not None:
-        write_table(rows, out)
-        stderr().print(f"wrote {out}")
-    _present(agreement, policy, json)
+    _Run(asked, tuple(url), policy, seed, api_key_env, max_prompt, max_output, clock, out).present(json)
 
 
 @dataclass(frozen=True)
@@ -95,20 +91,30 @@ class _Run:
     api_key_env: str | None
     max_prompt: int
     max_output: int
+    clock: str
+    out: Path | None
 
-    def both(self, clock: str) -> tuple[Agreement, pd.DataFrame]:
-        """The comparison, and its requests side by side."""
-        from aladdin_calibration.validation.agreement import compare
+    def present(self, json: bool) -> None:
+        """Simulate, replay, compare, print; what can be refused is refused before a server is loaded."""
+        from aladdin_calibration.server.client import ServerFault
+        from aladdin_calibration.validation.agreement import CLOCKS, compare
         from aladdin_calibration.validation.replay import check_served
         from aladdin_env.simulator.run import Simulator
 
+        if self.clock not in CLOCKS:
+            raise InputError("--clock", self.clock, f"give one of {', '.join(CLOCKS)}")
         draws = self._draws()
         scenario = replace(self.scenario, workload=Workload.from_trace(draws.trace), horizon_s=None)
-        real, preemptions = asyncio.run(self._replay(scenario, draws))
-        check_served(real)
         simulated = Simulator(scenario, draws=draws).run(self.policy).requests
-        agreement = compare(real, simulated, scenario.slo, clock, preemptions)
-        return agreement, real.join(simulated.add_prefix("simulated_"))
+        try:
+            real, preemptions = asyncio.run(self._replay(scenario, draws))
+        except ServerFault as fault:
+            raise InputError("--url", ", ".join(self.urls), str(fault)) from None
+        if self.out is not None:  # first of all: a replay is dear, whatever may be wrong with it
+            write_table(real.join(simulated.add_prefix("simulated_")), self.out)
+            stderr().print(f"wrote {self.out}")
+        check_served(real)
+        _present(compare(real, simulated, scenario.slo, self.clock, preemptions), self.policy, json)
 
     def _draws(self) -> Draws:
         from aladdin_env.simulator.setup import draw
@@ -142,7 +148,12 @@ class _Run:
 
 async def _preemptions(client: Client) -> int | None:
     """What the server has counted so far; None where it does not say."""
-    status, text = await client.get("/metrics")
+    from aladdin_calibration.server.client import ServerFault
+
+    try:
+        status, text = await client.get("/metrics")
+    except ServerFault:
+        return None
     found = [line for line in text.splitlines() if line.startswith("vllm:num_preemptions_total")]
     return sum(int(float(line.rsplit(" ", 1)[1])) for line in found) if status == 200 and found else None
 
