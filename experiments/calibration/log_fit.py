@@ -16,24 +16,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from aladdin_calibration.request_log import EngineLimits, LogFit, fit_request_log, read_request_log
+from aladdin_calibration.request_log.judged import MEASURES
+from aladdin_calibration.request_log.report import FIGURES, UNITS
 
 RUNS = {
     "Llama-3.1-8B, RTX 4090": ("meta-llama/Llama-3.1-8B", EngineLimits(256, 2048)),
     "Qwen3-32B, 2 x RTX PRO 6000": ("Qwen/Qwen3-32B", EngineLimits(128, 2048)),
 }
-UNITS = {
-    "k1": ("us/token", 1e6),
-    "c1": ("ms", 1e3),
-    "attention": ("ns/token^2", 1e9),
-    "floor_tokens": ("tokens", 1.0),
-    "k2": ("us/token", 1e6),
-    "c2": ("ms/request", 1e3),
-    "c3": ("ms", 1e3),
-    "mixed_overlap_s": ("ms", 1e3),
-    "overhead_s": ("ms", 1e3),
-}
-MEASURES = ("ttft", "tpot", "latency")
-FIGURES = ("mean", "p50", "p90", "p99", "median_absolute")
 
 
 def coefficients(fits: dict[str, LogFit]) -> Table:

@@ -208,8 +208,12 @@ def test_ctrl_c_keeps_what_is_measured(tmp_path: Path) -> None:
         if done == 1:  # one configuration is measured
             signal.raise_signal(signal.SIGINT)
 
-    with serving() as mock, pytest.raises(KeyboardInterrupt):
-        measure_server(mock.url, replace(QUICK, budget_s=60.0), path, progress=stop)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with serving() as mock, pytest.raises(KeyboardInterrupt):
+            measure_server(mock.url, replace(QUICK, budget_s=60.0), path, progress=stop)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert len(Measurement.load(path).steps)
 
 

@@ -185,6 +185,7 @@ class _Job:
         from aladdin_calibration.request_log.fit import fit_request_log
         from aladdin_calibration.request_log.log import EngineLimits
         from aladdin_calibration.request_log.reader import read_request_log
+        from aladdin_calibration.request_log.report import write_log_report
 
         for key in ("max_num_seqs", "max_num_batched_tokens"):
             if key not in self.known:
@@ -217,7 +218,8 @@ class _Job:
             )
         room = fit.kv.tokens if fit.kv.identified else f"at least {fit.kv.tokens}: memory never ran short"
         told_of = [f"KV bytes per token: a log shows none; {_KV_STAND_IN:.0f} stands in, for KV transfers alone"]
-        self._present(profile, [self.out], told_of, json, coefficients=coefficients, kv_capacity_tokens=room)
+        pages = write_log_report(log, fit, profile, self.out.with_suffix(""))
+        self._present(profile, [self.out, *pages], told_of, json, coefficients=coefficients, kv_capacity_tokens=room)
 
     def _present(self, profile: LatencyProfile, files: list[Path], gaps: list[str], json: bool, **more: Any) -> None:
         errors = profile.provenance.errors

@@ -1,9 +1,12 @@
 """Fits: known laws and KV room come back, what a log cannot say is said to be unknown, the same seed gives the same."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from aladdin_calibration.request_log import EngineLimits, LogFit, fit_request_log
+from aladdin_calibration.request_log.report import write_log_report
 from aladdin_env.latency import LatencyProfile
 from aladdin_traces.errors import InputError
 
@@ -101,3 +104,12 @@ def test_too_little_to_fit_and_impossible_limits() -> None:
         fit_request_log(log, LIMITS, train_share=1.5)
     with pytest.raises(InputError, match=r"kv_capacity_tokens: 160 .* the longest request"):
         fit_request_log(log, EngineLimits(64, 2048, kv_capacity_tokens=160), train_share=1.0)
+
+
+def test_the_report_has_what_was_found(unloaded: LogFit, tmp_path: Path) -> None:
+    log = served(workload(120, 0.8), AMPLE)
+    profile = unloaded.to_profile("mine", model="m", gpu="g", kv_bytes_per_token=1000.0)
+    page, picture = write_log_report(log, unloaded, profile, tmp_path / "mine")
+    text = page.read_text()
+    assert "out of sample" in text and "c3" in text and "memory never ran short" in text
+    assert picture.read_bytes().startswith(b"\x89PNG")
