@@ -120,7 +120,7 @@ def _holds(limits: Limits, rng: random.Random) -> Iterator[Hold]:
     for context in CONTEXTS:
         if context + grown > limits.max_model_len:
             continue
-        room = limits.kv_capacity_tokens - max(CHUNKS)
+        room = limits.kv_capacity_tokens - min(max(CHUNKS), limits.max_num_batched_tokens)
         most = min(limits.max_num_seqs - 1, room // (context + grown))  # one place is left for the chunk that joins
         batches = sorted({min(size, most) for size in BATCHES if most >= 1}, reverse=True)
         levels = tuple(Level(batch, _chunks(limits, batch, rng)) for batch in batches)
