@@ -129,7 +129,7 @@ class Sessions(RequestLaw):
 
     def _talk(self, rng: np.random.Generator, starts: FloatArray, turns: TokenArray) -> "_Talk":
         """Draw the first turn of all sessions, then the second of those that have one, and so on."""
-        by_turns = np.argsort(-turns, kind="stable")
+        by_turns = _by_falling(turns)
         alive = len(turns) - np.cumsum(np.bincount(turns, minlength=2))[:-1]  # sessions with more than 0, 1, ... turns
         offsets = np.concatenate(([0], np.cumsum(alive)))
         n = int(offsets[-1])
@@ -186,7 +186,7 @@ class Sessions(RequestLaw):
         for start in range(0, len(order), _PIECE):
             here, piece = slice(start, start + _PIECE), order[start : start + _PIECE]
             begins[piece] = offsets[:-1][here]
-            ids[offsets[start] : offsets[start + len(piece)]] = _ranges(shift[piece], counts[piece])
+            _ranges(shift[piece], counts[piece], out=ids[offsets[start] : offsets[start + len(piece)]])
         del shift, counts
         self._number_system(rng, ids, begins, talk, opens)
         for here, before, _ in talk.turns():
@@ -252,10 +252,18 @@ class _Talk:
         return opens, session
 
 
-def _ranges(starts: _IndexArray, counts: TokenArray) -> _IdArray:
-    """Return ``starts[i], starts[i] + 1, ...``, so many as ``counts[i]`` says, for every i."""
+def _by_falling(turns: TokenArray) -> _IdArray:
+    """Return the order of sessions by falling number of turns, those of equal numbers as they stand."""
+    most = int(turns.max(initial=0))
+    # NumPy sorts 16 bits by radix, several times as fast.
+    return np.argsort((most - turns).astype(np.uint16) if most < 2**16 else most - turns, kind="stable")
+
+
+def _ranges(starts: _IndexArray, counts: TokenArray, out: _IdArray | None = None) -> _IdArray:
+    """Return ``starts[i], starts[i] + 1, ...``, so many as ``counts[i]`` says, for every i; write to ``out``."""
     ends = np.cumsum(counts, dtype=np.int64)
-    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - ends + counts, counts)
+    positions = np.arange(int(ends[-1]) if len(ends) else 0)
+    return np.add(positions, np.repeat(starts - ends + counts, counts), out=positions if out is None else out)
 
 
 def _labels(codes: npt.NDArray[np.int32]) -> "pd.Categorical[Any]":
