@@ -1,5 +1,5 @@
-"""The error of a user's mistake, shared by all packages."""
+"""The errors that are told in one line, shared by all packages."""
 
-from aladdin_traces.errors import InputError, suggest
+from aladdin_traces.errors import InputError, OutsideFault, suggest
 
-__all__ = ["InputError", "suggest"]
+__all__ = ["InputError", "OutsideFault", "suggest"]

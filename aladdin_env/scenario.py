@@ -139,10 +139,11 @@ class WorkerType:
             f"give at least max_num_seqs ({self.max_num_seqs}), as vLLM requires",
         )
         _require(1 <= self.block_size <= 1024, here + "block_size", self.block_size, "give 1 to 1024")
+        given = self.kv_capacity_tokens is not None
         _require(
             self.kv_blocks >= 1,
-            here + "kv_capacity_tokens",
-            self.kv_capacity_tokens,
+            here + ("kv_capacity_tokens" if given else "profile.kv_capacity_tokens"),
+            self._kv_tokens,
             f"give at least block_size ({self.block_size})",
         )
 
@@ -160,8 +161,12 @@ class WorkerType:
     @property
     def kv_blocks(self) -> int:
         """KV blocks of one worker."""
-        tokens = self.latency.kv_capacity_tokens if self.kv_capacity_tokens is None else self.kv_capacity_tokens
-        return int(tokens) // self.block_size
+        return self._kv_tokens // self.block_size
+
+    @property
+    def _kv_tokens(self) -> int:
+        """KV room: the type's own, else the profile's."""
+        return int(self.latency.kv_capacity_tokens if self.kv_capacity_tokens is None else self.kv_capacity_tokens)
 
     @property
     def longest_request_tokens(self) -> int:

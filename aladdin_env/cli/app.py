@@ -13,12 +13,12 @@ from typer.core import TyperGroup
 
 from aladdin_env.cli.bench import bench
 from aladdin_env.cli.compare import compare
-from aladdin_env.cli.exit_codes import INTERRUPTED, USER_ERROR
+from aladdin_env.cli.exit_codes import INTERRUPTED, OUTSIDE_FAULT, USER_ERROR
 from aladdin_env.cli.listings import policies, scenarios
 from aladdin_env.cli.plan import plan
 from aladdin_env.cli.simulate import simulate
 from aladdin_env.cli.trace import trace
-from aladdin_env.errors import InputError
+from aladdin_env.errors import InputError, OutsideFault
 
 
 class OneLineErrors(TyperGroup):
@@ -41,8 +41,10 @@ def _one_line() -> Iterator[None]:
         yield
     except InputError as error:
         _leave(str(error), USER_ERROR)
-    except KeyboardInterrupt:
-        _leave("interrupted", INTERRUPTED)
+    except OutsideFault as fault:
+        _leave(" ".join(str(fault).split()), OUTSIDE_FAULT)
+    except KeyboardInterrupt as stop:
+        _leave(" ".join(("interrupted", *map(str, stop.args))), INTERRUPTED)
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             raise
@@ -64,7 +66,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Place LLM requests, size and scale their workers: simulate, compare, plan.",
     epilog="Exit codes: 0 done; 1 done, and the answer is no (no fleet holds the SLO); 2 a mistake in what was given; "
-    "130 interrupted.",
+    "3 a server failed or was not free; 130 interrupted.",
 )
 app.command()(compare)
 app.command()(simulate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 
@@ -69,7 +70,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_one_line_in_the_record(fault: str) -> None:
     with serving(fault=fault) as mock:
-        record = ask(mock, stall_s=0.3)
+        record = ask(mock, stall_s=0.3 if fault == "hang" else 5.0)  # a busy machine must not look like a fault
     assert record.error == FAULTS[fault]
     assert record.ended_s - record.sent_s < 5.0
 
@@ -151,3 +152,16 @@ def test_importing_it_needs_no_http_library() -> None:
     code += "try: s.Client('http://h')\nexcept ValueError as e: print(e)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert "pip install 'aladdin-env[serve]'" in done.stdout
+
+
+def test_a_port_that_takes_connections_and_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aladdin_calibration.server.client._FIRST_ANSWER_S", 0.2)
+
+    async def one(url: str) -> None:
+        async with Client(url) as client:
+            await client.models()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(InputError, match=r"no answer within 0\.2 s"):
+            asyncio.run(one(url))

@@ -210,7 +210,7 @@ def test_ctrl_c_keeps_what_is_measured(tmp_path: Path) -> None:
 
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     try:
-        with serving() as mock, pytest.raises(KeyboardInterrupt):
+        with serving() as mock, pytest.raises(KeyboardInterrupt, match=rf"steps are kept in {path}: the same command"):
             measure_server(mock.url, replace(QUICK, budget_s=60.0), path, progress=stop)
     finally:
         signal.signal(signal.SIGINT, handler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from aladdin_calibration.measurement import Measurement, WorkerFacts
 from aladdin_env.cli.app import app
 from aladdin_env.latency import LatencyProfile, load_profile
+from tests.calibration.mock_vllm import serving
 
 
 def steps_of(profile: LatencyProfile, noise: float = 0.01) -> pd.DataFrame:
@@ -115,3 +117,32 @@ def test_validate_needs_servers_that_answer() -> None:
     done = CliRunner().invoke(app, ["validate", "--url", url, "--profile", "llama-3.1-8b-h100-tp1"])
     assert done.exit_code == 2
     assert url in done.stderr and "Traceback" not in done.output
+
+
+def test_a_fault_of_the_server_is_no_mistake_of_the_user(tmp_path: Path) -> None:
+    with serving(fault="status") as mock:
+        done = CliRunner().invoke(app, ["calibrate", "--url", mock.url, "--yes", "-o", str(tmp_path / "p.json")])
+    assert done.exit_code == 3
+    assert done.stderr.strip().splitlines()[-1].startswith("aladdin: ")
+    assert "answers 503: overloaded" in done.stderr and "is not valid" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_laws_that_miss_by_much_are_warned_of(tmp_path: Path) -> None:
+    facts = WorkerFacts("m", "g", "vllm", "1", "wall", "2026-01-01", kv_capacity_tokens=40_000, max_num_seqs=64)
+    path, out = tmp_path / "steps.parquet", tmp_path / "p.json"
+    for noise, warned in ((0.01, False), (0.4, True)):
+        steps = steps_of(load_profile("llama-3.1-8b-h100-tp1"), noise)
+        Measurement(steps.assign(seconds=steps["seconds"].clip(lower=1e-4)), facts).save(path)
+        done = CliRunner().invoke(app, ["calibrate", "--from", str(path), "-o", str(out)])
+        assert done.exit_code == 0, done.output
+        assert ("warning: this profile misses by much" in done.stdout) == warned
+
+
+def test_a_profile_with_too_little_memory_is_named(tmp_path: Path) -> None:
+    tiny = replace(load_profile("llama-3.1-8b-h100-tp1"), kv_capacity_tokens=3)
+    tiny.to_json(tmp_path / "tiny.json")
+    given = ["validate", "--url", f"http://127.0.0.1:{closed_port()}", "--profile", str(tmp_path / "tiny.json")]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 2
+    assert "profile.kv_capacity_tokens: 3 is not valid; give at least block_size (16)" in done.stderr

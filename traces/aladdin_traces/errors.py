@@ -1,4 +1,4 @@
-"""The one error that a user's mistake raises, and the helper that guesses what was meant."""
+"""The error that a user's mistake raises, that of the world outside, and the helper that guesses what was meant."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -31,6 +31,13 @@ class InputError(ValueError):
         """Return the one-line message."""
         text = f"{self.field}: {_shown(self.value)} is not valid; {self.mend}"
         return " ".join(text.splitlines())
+
+
+class OutsideFault(RuntimeError):
+    """Something outside failed that no other input would mend, a server for example; the text is one line.
+
+    The same call may succeed later.
+    """
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

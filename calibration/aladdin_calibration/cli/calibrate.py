@@ -6,6 +6,7 @@ import json as jsonlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from aladdin_calibration.measurement import Measurement
 
 _SOURCES = "--url, --engine, --from, --from-log"
+_DOUBTFUL = 0.15  # the paper's own laws are validated within 10 %
 _KV_STAND_IN = 131_072.0  # Llama-3.1-8B's bytes per token: a log shows none, and only transfers between workers need it
 
 
@@ -47,6 +49,7 @@ def calibrate(
     scheduler: Annotated[
         str, typer.Option(help="For --from-log: chunked (vLLM V1) or prefill_first (V0).")
     ] = "chunked",
+    engine_version: Annotated[str, typer.Option(help="For --from-log: version of the serving engine.")] = "",
     load_format: Annotated[str, typer.Option(help="For --engine: 'dummy' needs no weights.")] = "auto",
     engine_arg: Annotated[list[str] | None, typer.Option(help="For --engine: NAME=VALUE of vLLM, repeatable.")] = None,
     python: Annotated[str | None, typer.Option(help="For --engine: interpreter that has vLLM.")] = None,
@@ -66,7 +69,7 @@ def calibrate(
     job = _Job(out, name or out.stem, _pairs("--where", where), {k: v for k, v in known.items() if v is not None}, seed)
     say_if_compiling()
     if from_log is not None:
-        job.fit_log(from_log, block_size, scheduler, model or job.name, json)
+        job.fit_log(from_log, block_size, scheduler, model or job.name, engine_version, json)
         return
     if url is not None:
         measured = job.measure_server(url, budget, max_share, yes, model, api_key_env)
@@ -111,26 +114,22 @@ class _Job:
         self, url: str, budget: float, max_share: float, yes: bool, model: str | None, api_key_env: str | None
     ) -> Measurement:
         """From outside."""
-        from aladdin_calibration.server.client import ServerFault
         from aladdin_calibration.server.plan import Plan
         from aladdin_calibration.server.run import measure_server
 
         planned = {k: v for k, v in self.known.items() if k != "kv_capacity_tokens"}
         plan = Plan(budget_s=budget, max_share=max_share, seed=self.seed, **planned)
         raw = self.out.with_suffix(".parquet")
-        try:
-            with _bar() as told:
-                measured = measure_server(
-                    url,
-                    plan,
-                    raw,
-                    model=model,
-                    api_key_env=api_key_env,
-                    progress=told,
-                    approve=None if yes else _approve,
-                )
-        except ServerFault as fault:
-            raise InputError("url", url, str(fault)) from None
+        with _bar() as told:
+            measured = measure_server(
+                url,
+                plan,
+                raw,
+                model=model,
+                api_key_env=api_key_env,
+                progress=told,
+                approve=None if yes else _approve,
+            )
         stderr().print(f"measurements: {raw}")
         return self._told(measured)
 
@@ -147,8 +146,12 @@ class _Job:
         if python is not None:
             run = replace(run, python=python)
         recording = self.out.with_suffix(".jsonl")
-        with _bar() as told:
-            record(run, recording, told)
+        try:
+            with _bar() as told:
+                record(run, recording, told)
+        except KeyboardInterrupt:
+            kept = f"; complete steps are kept in {recording}: the same command goes on from there"
+            raise KeyboardInterrupt(kept if recording.exists() else "") from None
         measured = self._told(read_recording(recording, clock))
         measured.save(self.out.with_suffix(".parquet"))
         stderr().print(f"recording: {recording}; measurements: {self.out.with_suffix('.parquet')}")
@@ -180,7 +183,7 @@ class _Job:
         pages = write_report(measured, profile, self.out.with_suffix(""))
         self._present(profile, [self.out, *pages], list(measured.facts.not_covered), json)
 
-    def fit_log(self, path: Path, block_size: int, scheduler: str, model: str, json: bool) -> None:
+    def fit_log(self, path: Path, block_size: int, scheduler: str, model: str, engine_version: str, json: bool) -> None:
         """From a request log."""
         from aladdin_calibration.request_log.fit import fit_request_log
         from aladdin_calibration.request_log.log import EngineLimits
@@ -206,7 +209,9 @@ class _Job:
             gpu=self.known.get("gpu", "unknown"),
             kv_bytes_per_token=_KV_STAND_IN,
             tensor_parallel=self.known.get("tensor_parallel", 1),
-            source=str(path.name),
+            engine_version=engine_version,
+            date=datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat(),
+            source=f"{path.name} (dated by the file)",
         )
         profile.to_json(self.out)
         coefficients: Any = {key: estimate._asdict() for key, estimate in fit.coefficients.items()}
@@ -230,6 +235,7 @@ class _Job:
                     "files": [str(file) for file in files],
                     "errors": errors,
                     "not_covered": gaps,
+                    "warning": _doubt(errors),
                     **more,
                 }
             )
@@ -240,9 +246,21 @@ class _Job:
             console.print(f"  {key}: {value:.2%}")
         for key, value in more.items():
             console.print(f"  {key}: {value}")
+        doubt = _doubt(errors)
+        if doubt:
+            console.print(f"  [yellow]warning[/yellow]: {doubt}")
         for gap in gaps:
             console.print(f"  not covered: {gap}")
         console.print("wrote " + ", ".join(str(file) for file in files))
+
+
+def _doubt(errors: dict[str, float]) -> str | None:
+    """What to say of laws that are too far off to decide by; None where they will do."""
+    bad = {key: value for key, value in errors.items() if key.endswith(("median", "_mean")) and value > _DOUBTFUL}
+    if not bad:
+        return None
+    told = ", ".join(f"{key} {value:.0%}" for key, value in bad.items())
+    return f"this profile misses by much ({told}): measure again on a quieter machine, or for longer"
 
 
 class _bar:
@@ -266,5 +284,5 @@ class _bar:
 def _approve(load: str) -> bool:
     """Ask a person; where there is none, the answer is no."""
     if not os.isatty(0):
-        raise InputError("--yes", None, f"this would load {load}: give --yes to allow it")
-    return typer.confirm(f"Load {load}?", err=True)
+        raise InputError("--yes", None, f"this would put load on {load}: give --yes to allow it")
+    return typer.confirm(f"This puts load on {load}. Go on?", err=True)

@@ -96,7 +96,6 @@ class _Run:
 
     def present(self, json: bool) -> None:
         """Simulate, replay, compare, print; what can be refused is refused before a server is loaded."""
-        from aladdin_calibration.server.client import ServerFault
         from aladdin_calibration.validation.agreement import CLOCKS, compare
         from aladdin_calibration.validation.replay import check_served
         from aladdin_env.simulator.run import Simulator
@@ -106,10 +105,7 @@ class _Run:
         draws = self._draws()
         scenario = replace(self.scenario, workload=Workload.from_trace(draws.trace), horizon_s=None)
         simulated = Simulator(scenario, draws=draws).run(self.policy).requests
-        try:
-            real, preemptions = asyncio.run(self._replay(scenario, draws))
-        except ServerFault as fault:
-            raise InputError("--url", ", ".join(self.urls), str(fault)) from None
+        real, preemptions = asyncio.run(self._replay(scenario, draws))
         if self.out is not None:  # first of all: a replay is dear, whatever may be wrong with it
             write_table(real.join(simulated.add_prefix("simulated_")), self.out)
             stderr().print(f"wrote {self.out}")

@@ -8,6 +8,7 @@ a refused key) is an InputError of :meth:`Client.models`, and a server that fail
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -19,17 +20,18 @@ from urllib.parse import urlsplit
 
 from aladdin_calibration.server.stream import Completion, EventReader, StreamError, error_text
 from aladdin_traces import checks
-from aladdin_traces.errors import InputError
+from aladdin_traces.errors import InputError, OutsideFault
 
 if TYPE_CHECKING:
     import aiohttp
 
 _KEEP_ALIVE_S = 4.0  # servers close idle connections after 5 s; whoever is later sends into a closed one
 _ERROR_BODY_BYTES = 65536
+_FIRST_ANSWER_S = 10.0  # for the list of models: what does not answer within is no server that can be measured
 Prompt = Sequence[int] | str
 
 
-class ServerFault(RuntimeError):
+class ServerFault(OutsideFault):
     """The server failed, or is in a state in which it cannot be measured; the text is one line that says what to do."""
 
 
@@ -154,21 +156,22 @@ class Client:
             raise InputError("model", self.model, f"the server has {', '.join(names)}")
         return models
 
-    async def get(self, path: str) -> tuple[int, str]:
-        """Status and text of a GET on this server.
+    async def get(self, path: str, within_s: float | None = None) -> tuple[int, str]:
+        """Status and text of a GET on this server; each byte comes within ``stall_s``, the whole within ``within_s``.
 
         Raises:
             ServerFault: No whole answer came.
         """
         try:
-            async with self._open().get(f"{self.url}{path}", allow_redirects=False) as response:
-                return response.status, await response.text(errors="replace")
+            async with asyncio.timeout(within_s):
+                async with self._open().get(f"{self.url}{path}", allow_redirects=False) as response:
+                    return response.status, await response.text(errors="replace")
         except (OSError, self._http.ClientError) as error:
-            raise ServerFault(f"{self.url}{path}: {self._fault_text(error)}") from None
+            raise ServerFault(f"{self.url}{path}: {self._fault_text(error, within_s)}") from None
 
     async def _reachable(self, path: str) -> tuple[int, str]:
         try:
-            return await self.get(path)
+            return await self.get(path, min(_FIRST_ANSWER_S, self._stall_s))
         except ServerFault as fault:
             raise InputError("url", self.url, f"start the server or mend the address ({fault})") from None
 
@@ -209,12 +212,12 @@ class Client:
             said = error_text(text)
         raise StreamError(f"the server answers {response.status}: {said or response.reason}")
 
-    def _fault_text(self, error: BaseException) -> str:
+    def _fault_text(self, error: BaseException, within_s: float | None = None) -> str:
         if isinstance(error, self._http.ClientConnectorError):
             number = error.os_error.errno or 0
             return f"no connection ({os.strerror(number) if number > 0 else error.os_error.strerror or error.os_error})"
         if isinstance(error, TimeoutError):
-            return f"no answer within {self._stall_s:g} s"
+            return f"no answer within {within_s or self._stall_s:g} s"
         return f"the connection broke ({' '.join(str(error).split()) or type(error).__name__})"
 
 

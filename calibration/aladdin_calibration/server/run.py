@@ -59,7 +59,11 @@ def measure_server(
     """
     plan = plan or Plan()
     client = Client(url, model, api_key_env=api_key_env, stall_s=plan.stall_s)
-    return asyncio.run(_Run(client, plan, path, progress, approve)())
+    run = _Run(client, plan, path, progress, approve)
+    try:
+        return asyncio.run(run())
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(run.ended_early) from None
 
 
 class _Run:
@@ -78,6 +82,7 @@ class _Run:
             raise InputError("path", str(path), "give a file in a folder that exists")
         self._kept = Measurement.load(self._path) if self._path is not None and self._path.exists() else None
         self._log = StepLog(plan, None if self._kept is None else self._kept.steps)
+        self.ended_early = ""
 
     async def __call__(self) -> Measurement:
         plan = self._plan
@@ -102,6 +107,9 @@ class _Run:
                 facts = await self._measure_all(configurations(plan, bounds), prober, facts)
             except ServerFault as fault:
                 raise ServerFault(f"{fault}{self._what_is_kept()}") from fault
+            except asyncio.CancelledError:  # Ctrl-C
+                self.ended_early = self._what_is_kept()
+                raise
         if not len(self._log):
             raise ServerFault(f"no step of {client.url} could be timed within {plan.budget_s:g} s: give more time")
         return Measurement(self._log.frame, facts)
