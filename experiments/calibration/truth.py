@@ -1,15 +1,16 @@
 """How true the simulator is to a real vLLM engine: ``python -m experiments.calibration.truth``.
 
-One engine is measured iteration by iteration, a profile is fitted, and what it simulates is compared with replays of
-traces that had no part in the fit: at shares of the capacity that the simulator finds, and with preemption forced by
-little KV memory. The clock is the CPU time of the engine's steps, because cores that others use stretch the wall's;
-what the engine does, step by step, is the same.
+One engine is measured iteration by iteration, a profile is fitted, and what it simulates is compared with replays in
+the same process of traces that had no part in the fit: at shares of the capacity that the simulator finds, and with
+preemption forced by little KV memory. The clock is the CPU time of the engine's steps over that of a fixed job beside
+each: what the engine does, step by step, is the same, and neighbours on the machine stretch both alike
+(:mod:`aladdin_calibration.engine.reference`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from aladdin_calibration.engine.measure import EngineRun, read_recording, record, replay
+from aladdin_calibration.engine.measure import EngineRun, read_recording, record, record_and_replay, replay
 from aladdin_calibration.measurement import Measurement, WorkerFacts
 from aladdin_calibration.profiles import profile_of
 from aladdin_calibration.validation.agreement import compare
@@ -105,12 +106,23 @@ def capacity_rps(profile: LatencyProfile, measured: Measurement, requests: int) 
     return float(simulate(scenario_of(profile, measured.facts, crowd), "least_request").summary["throughput_rps"])
 
 
-def cases(tested: Bench, profile: LatencyProfile, measured: Measurement) -> Iterator[tuple[str, Trace, int | None]]:
-    """Name, trace, and KV blocks if other than the engine's own."""
-    capacity = capacity_rps(profile, measured, tested.requests)
-    for number, load in enumerate(LOADS):
-        yield f"{load:.0%} of capacity", trace_of(load * capacity, tested.requests, seed=number), None
-    yield f"{TIGHT_BLOCKS} KV blocks", trace_of(capacity, tested.requests // 2, seed=len(LOADS)), TIGHT_BLOCKS
+@dataclass(frozen=True)
+class Case:
+    """One trace, and KV blocks if other than the engine's own."""
+
+    name: str
+    trace: Trace
+    kv_blocks: int | None = None
+
+
+def cases(tested: Bench, capacity: float) -> list[Case]:
+    """Poisson arrivals at shares of the capacity (requests per second), and one that runs out of KV memory."""
+    loads = [
+        Case(f"{load:.0%} of capacity", trace_of(load * capacity, tested.requests, seed=number))
+        for number, load in enumerate(LOADS)
+    ]
+    tight = Case(f"{TIGHT_BLOCKS} KV blocks", trace_of(capacity, tested.requests // 2, seed=len(LOADS)), TIGHT_BLOCKS)
+    return [*loads, tight]
 
 
 def law_clock(profile: LatencyProfile) -> Callable[[dict[str, float]], float]:
@@ -127,29 +139,37 @@ def law_clock(profile: LatencyProfile) -> Callable[[dict[str, float]], float]:
     return seconds
 
 
-def judge(tested: Bench, profile: LatencyProfile, measured: Measurement) -> pd.DataFrame:
-    """Every case on the engine and in the simulator; a row per case, comparison and measure.
+def judge(tested: Bench, group: list[Case], out: Path, with_laws: bool) -> pd.DataFrame:
+    """Cases of one engine, measured and replayed in one process; a row per case, comparison and measure.
 
-    Comparisons: ``laws`` (the engine decides, every step takes what the laws say, against the simulator), ``cpu`` (the
-    engine by its CPU time, against the simulator), ``again`` (the engine by its CPU time, against itself once more: the
-    noise that no simulator can undercut).
+    Comparisons: ``clock`` (the engine by the clock ``reference``, against the simulator with the laws measured in the
+    same process), ``again`` (a second such replay, against the first: the noise that no simulator can undercut),
+    ``laws`` (the engine decides, every step takes what the laws say, against the simulator).
     """
-    parts = []
+    kv_blocks = group[0].kv_blocks
+    run = tested.run() if kv_blocks is None else tested.run(num_gpu_blocks_override=kv_blocks + 1)
+    recording = out / f"recording-{kv_blocks or 'all'}.jsonl"
     with Progress() as bar:
-        for name, trace, kv_blocks in cases(tested, profile, measured):
-            run = tested.run() if kv_blocks is None else tested.run(num_gpu_blocks_override=kv_blocks + 1)
-            scenario = scenario_of(profile, measured.facts, trace, kv_blocks)
+        task = bar.add_task("measure and replay")
+        twice = [case.trace for case in group for _ in range(2)]
+        replays = record_and_replay(run, recording, twice, "reference", _told(bar, task))
+        measured = read_recording(recording)
+        profile = profile_of(measured, f"{tested.shape}-cpu", source="measured by this script")
+        profile.to_json(recording.with_suffix(".json"))
+        print(profile.provenance.errors)
+        parts = []
+        for number, case in enumerate(group):
+            scenario = scenario_of(profile, measured.facts, case.trace, kv_blocks)
             simulated = Simulator(scenario, 0).run("least_request").requests
-            served = {}
-            for comparison, clock in (("laws", law_clock(profile)), ("cpu", "cpu"), ("again", "cpu")):
-                task = bar.add_task(f"{name}, {comparison}", total=len(trace))
-                served[comparison] = replay(run, trace, clock, _told(bar, task))
-            for comparison, (real, preemptions) in served.items():
-                other = simulated if comparison != "again" else _as_simulated(served["cpu"][0])
-                counted = preemptions if comparison != "again" else None
-                found = compare(real, other, scenario.slo, "client", counted)
-                rows = found.table.rename_axis("measure").reset_index()
-                parts.append(rows.assign(case=name, comparison=comparison))
+            first, again = replays[2 * number : 2 * number + 2]
+            found = {"clock": (first, simulated), "again": (again, _as_simulated(first[0]))}
+            if with_laws:
+                task = bar.add_task(f"{case.name}, laws", total=len(case.trace))
+                found["laws"] = (replay(run, case.trace, law_clock(profile), _told(bar, task)), simulated)
+            for comparison, ((real, preemptions), other) in found.items():
+                agreement = compare(real, other, scenario.slo, "client", None if comparison == "again" else preemptions)
+                rows = agreement.table.rename_axis("measure").reset_index()
+                parts.append(rows.assign(case=case.name, comparison=comparison))
     return pd.concat(parts, ignore_index=True)[["case", "comparison", "measure", "real", "simulated", "error"]]
 
 
@@ -179,24 +199,26 @@ def _cell(measure: str, error: float | None) -> str:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder of the recording and the results.")] = Path("runs/truth"),
+    out: Annotated[Path, typer.Option(help="Folder of the recordings and the results.")] = Path("runs/truth"),
     shape: Annotated[str, typer.Option(help="A shape of experiments/calibration/shapes.")] = "llama-24m",
     requests: Annotated[int, typer.Option(help="Requests per replay.")] = 400,
     budget_s: Annotated[float, typer.Option(help="Seconds of measuring.")] = 240.0,
+    laws: Annotated[bool, typer.Option(help="Also the engine under the laws' clock.")] = True,
 ) -> None:
-    """Measure, fit, replay, compare; a recording that is there already is continued."""
+    """Scout the capacity, then measure, replay and compare; recordings that are there already are continued."""
     out.mkdir(parents=True, exist_ok=True)
     tested = bench(shape, requests, budget_s)
-    record(tested.run(), out / "recording.jsonl")
-    measured = read_recording(out / "recording.jsonl")
-    measured.save(out / "steps.parquet")
-    profile = profile_of(measured, f"{shape}-cpu", source="measured by this script")
-    profile.to_json(out / "profile.json")
-    console = Console(width=200)
-    console.print(profile.provenance.errors)
-    results = judge(tested, profile, measured)
-    results.to_csv(out / "truth.csv", index=False)
-    console.print(table_of(results))
+    record(replace(tested, budget_s=budget_s / 3).run(), out / "scout.jsonl")
+    scouted = read_recording(out / "scout.jsonl")
+    capacity = capacity_rps(profile_of(scouted, "scout"), scouted, requests)
+    print(f"capacity: about {capacity:.2f} requests/s")
+    every = cases(tested, capacity)
+    groups = [[case for case in every if case.kv_blocks == kv] for kv in (None, TIGHT_BLOCKS)]
+    results = []
+    for group in groups:
+        results.append(judge(tested, group, out, laws))
+        pd.concat(results).to_csv(out / "truth.csv", index=False)
+    Console(width=200).print(table_of(pd.concat(results)))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,9 @@ def calibrate(
     load_format: Annotated[str, typer.Option(help="For --engine: 'dummy' needs no weights.")] = "auto",
     engine_arg: Annotated[list[str] | None, typer.Option(help="For --engine: NAME=VALUE of vLLM, repeatable.")] = None,
     python: Annotated[str | None, typer.Option(help="For --engine: interpreter that has vLLM.")] = None,
-    clock: Annotated[str, typer.Option(help="For --engine and --from: auto, wall or cpu; or a CSV's column.")] = "auto",
+    clock: Annotated[
+        str, typer.Option(help="For --engine and --from: auto, wall, cpu, reference; or a CSV's column.")
+    ] = "auto",
     where: Annotated[
         list[str] | None, typer.Option(help="COLUMN=VALUE: of a file with several runs, this one.")
     ] = None,

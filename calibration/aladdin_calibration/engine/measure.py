@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,8 +24,15 @@ from aladdin_traces.errors import InputError
 
 Progress = Callable[[int, int, str], None]
 StepSeconds = Callable[[dict[str, float]], float]
-CLOCKS = {"wall": "the engine's step on the wall clock", "cpu": "CPU time of the engine's step"}
-_RECORDER = ("__init__.py", *(f"engine/{name}.py" for name in ("__init__", "plan", "recorder", "replayer")))
+CLOCKS = {
+    "wall": "the engine's step on the wall clock",
+    "cpu": "CPU time of the engine's step",
+    "reference": "CPU time of the engine's step over that of a fixed job beside it, at the job's median time",
+}
+_RECORDER = (
+    "__init__.py",
+    *(f"engine/{name}.py" for name in ("__init__", "plan", "reference", "recorder", "replayer", "session")),
+)
 _TOLD_OF_AN_ERROR = 3  # last lines of the engine's own words
 
 
@@ -44,6 +51,8 @@ class EngineRun:
         decode_steps: Decode steps at every batch size.
         seed: Of the order.
         environment: More environment variables.
+        reference_s: For a replay by the clock ``reference``: the pace to replay at, :func:`reference_s` of the
+            recording that the laws were fitted to.
     """
 
     model: str
@@ -56,18 +65,26 @@ class EngineRun:
     decode_steps: int = 8
     seed: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
+    reference_s: float | None = None
 
     def recorder(self, recording: Path) -> list[str]:
         """The recorder's command line."""
-        return [
-            *self._command("recorder", recording),
-            *("--budget-s", str(self.budget_s), "--passes", str(self.passes)),
-            *("--decode-steps", str(self.decode_steps), "--seed", str(self.seed)),
-        ]
+        return [*self._command("recorder", recording), *self._sweep()]
+
+    def session(self, recording: Path, traces: Sequence[Path], clock: str, served: Sequence[Path]) -> list[str]:
+        """The command line of a measurement and replays in one process."""
+        replays = [part for path in traces for part in ("--trace", str(path.resolve()))]
+        replays += [part for path in served for part in ("--served", str(path.resolve()))]
+        return [*self._command("session", recording), *self._sweep(), "--clock", clock, *replays]
+
+    def _sweep(self) -> list[str]:
+        limits = ["--budget-s", str(self.budget_s), "--passes", str(self.passes)]
+        return [*limits, "--decode-steps", str(self.decode_steps), "--seed", str(self.seed)]
 
     def replayer(self, trace: Path, clock: str, served: Path) -> list[str]:
         """The replayer's command line."""
-        return [*self._command("replayer", served), "--trace", str(trace.resolve()), "--clock", clock]
+        pace = [] if self.reference_s is None else ["--reference-s", repr(self.reference_s)]
+        return [*self._command("replayer", served), "--trace", str(trace.resolve()), "--clock", clock, *pace]
 
     def _command(self, module: str, out: Path) -> list[str]:
         return [
@@ -99,8 +116,9 @@ def replay(
     Args:
         run: The engine.
         trace: Requests; contents are random.
-        clock: ``wall``, or ``cpu`` for an engine on one CPU thread (:mod:`aladdin_calibration.engine.replayer`); or a
-            function that gives the seconds of a step from its ``prefill_tokens, sum_squares, batch, context_tokens``.
+        clock: ``wall``; ``cpu`` or ``reference`` for an engine on one CPU thread
+            (:mod:`aladdin_calibration.engine.replayer`); or a function that gives the seconds of a step from its
+            ``prefill_tokens, sum_squares, batch, context_tokens``.
         progress: As for :func:`record`.
 
     Returns:
@@ -111,15 +129,45 @@ def replay(
         InputError: As for :func:`record`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        asked, served = Path(folder) / "trace.jsonl", Path(folder) / "served.jsonl"
-        table = trace.to_frame()[["arrival_s", "prompt_tokens", "output_tokens"]]
-        table.to_json(asked, orient="records", lines=True, double_precision=9)
+        asked, served = _written(trace, Path(folder) / "trace.jsonl"), Path(folder) / "served.jsonl"
         if isinstance(clock, str):
             _run(run, run.replayer(asked, clock, served), progress)
         else:
             _run(run, run.replayer(asked, "asked", served), progress, clock)
         rows, preemptions, _ = read_served(served)
     return rows.assign(klass=trace.klass), preemptions
+
+
+def record_and_replay(
+    run: EngineRun, recording: Path, traces: Sequence[Trace], clock: str, progress: Progress | None = None
+) -> list[tuple[pd.DataFrame, int | None]]:
+    """Measure an engine and replay traces in the same process (:mod:`aladdin_calibration.engine.session`).
+
+    Args:
+        run: The engine.
+        recording: As for :func:`record`.
+        traces: Replayed one after the other.
+        clock: ``wall``, ``cpu`` or ``reference``; the last at the recording's own pace.
+        progress: As for :func:`record`.
+
+    Returns:
+        For each trace what :func:`replay` returns.
+
+    Raises:
+        InputError: As for :func:`record`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        asked = [_written(trace, Path(folder) / f"trace{i}.jsonl") for i, trace in enumerate(traces)]
+        served = [Path(folder) / f"served{i}.jsonl" for i in range(len(traces))]
+        _run(run, run.session(recording, asked, clock, served), progress)
+        found = [read_served(path) for path in served]
+    return [(rows.assign(klass=trace.klass), count) for trace, (rows, count, _) in zip(traces, found, strict=True)]
+
+
+def _written(trace: Trace, path: Path) -> Path:
+    table = trace.to_frame()[["arrival_s", "prompt_tokens", "output_tokens"]]
+    table.to_json(path, orient="records", lines=True, double_precision=9)
+    return path
 
 
 def read_served(path: Path) -> tuple[pd.DataFrame, int | None, dict[str, Any]]:
@@ -198,28 +246,27 @@ def read_recording(recording: str | Path, clock: str = "auto") -> Measurement:
 
     Args:
         recording: File that the recorder wrote; only complete configurations count.
-        clock: ``wall``, ``cpu``, or ``auto``: CPU time of an engine on one CPU thread, which other processes on the
-            machine do not stretch; the wall clock of any other.
+        clock: ``wall``, ``cpu``, ``reference`` (:mod:`aladdin_calibration.engine.reference`), or ``auto``: of an engine
+            on one CPU thread the last that there is, the wall clock of any other.
 
     Raises:
         InputError: No such file, not a recording, or not one complete configuration in it.
     """
-    rows = list(_complete(Path(recording)))
-    if not rows or "facts" not in rows[0]:
-        raise InputError("recording", str(recording), "give a file that the engine's recorder wrote")
-    facts, steps = rows[0]["facts"], pd.DataFrame(rows[1:])
-    if steps.empty:
-        raise InputError("recording", str(recording), "no configuration is complete; measure for longer")
+    head, steps = _read(recording)
+    facts = head["facts"]
     if clock == "auto":
-        clock = _auto_clock(facts)
-    if clock not in CLOCKS:
-        raise InputError("clock", clock, f"give auto or one of {', '.join(CLOCKS)}")
-    day = datetime.fromtimestamp(rows[0]["began"], UTC).date().isoformat()
+        clock = _auto_clock(facts, steps)
+    known = [name for name in CLOCKS if f"{name}_s" in steps]
+    if clock not in known:
+        raise InputError("clock", clock, f"give auto or one of {', '.join(known)}")
+    day = datetime.fromtimestamp(head["began"], UTC).date().isoformat()
     steps = steps[(steps["prefill_tokens"] > 0) | (steps["batch"] > 0)].reset_index(drop=True)
     steps["kind"] = "decode"
     steps.loc[steps["prefill_tokens"] > 0, "kind"] = "prefill"
     steps.loc[(steps["prefill_tokens"] > 0) & (steps["batch"] > 0), "kind"] = "mixed"
-    steps["seconds"] = steps[f"{clock}_s"]
+    steps["seconds"] = steps["cpu_s" if clock == "reference" else f"{clock}_s"]
+    if clock == "reference":
+        steps["seconds"] *= _typical_s(steps) / steps["reference_s"]
     steps["sum_squares"] = steps["sum_squares"].astype(float)
     return Measurement(
         steps[list(RAW_COLUMNS)],
@@ -229,9 +276,37 @@ def read_recording(recording: str | Path, clock: str = "auto") -> Measurement:
     )
 
 
-def _auto_clock(facts: Mapping[str, Any]) -> str:
+def reference_s(recording: str | Path) -> float:
+    """Median seconds of the fixed job beside the steps of a recording: the pace of its clock ``reference``.
+
+    Raises:
+        InputError: As for :func:`read_recording`, or it was recorded without the job.
+    """
+    _, steps = _read(recording)
+    if "reference_s" not in steps:
+        raise InputError("recording", str(recording), "record again: it has no fixed job beside the steps")
+    return _typical_s(steps)
+
+
+def _typical_s(steps: pd.DataFrame) -> float:
+    return float(steps["reference_s"].median())
+
+
+def _read(recording: str | Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The first line, and the steps of complete configurations."""
+    rows = list(_complete(Path(recording)))
+    if not rows or "facts" not in rows[0]:
+        raise InputError("recording", str(recording), "give a file that the engine's recorder wrote")
+    if len(rows) == 1:
+        raise InputError("recording", str(recording), "no configuration is complete; measure for longer")
+    return rows[0], pd.DataFrame(rows[1:])
+
+
+def _auto_clock(facts: Mapping[str, Any], steps: pd.DataFrame) -> str:
     one_thread = facts["gpu"].startswith("CPU") and facts["gpu"].endswith(" 1 threads")
-    return "cpu" if one_thread else "wall"
+    if not one_thread:
+        return "wall"
+    return "reference" if "reference_s" in steps else "cpu"
 
 
 def _complete(path: Path) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,8 @@ line a step or the mark that a configuration is complete. Lines are on disk befo
 the same command goes on where an earlier one stopped. On standard output it reports its progress as JSON lines.
 
 The batch of a step is read from the scheduler's own output. Its time is that of ``engine.step()``, which returns when
-the sampled tokens are known: without async scheduling every step is timed by itself.
+the sampled tokens are known: without async scheduling every step is timed by itself. Where one CPU thread does it all,
+a fixed job is timed beside every step (:mod:`aladdin_calibration.engine.reference`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from aladdin_calibration.engine.plan import Configuration, Hold, Limits, Prompts, configurations
+from aladdin_calibration.engine.reference import ReferenceJob
 
 FORMAT = 1
 SHARE_OF_BUDGET = 0.1  # one configuration may take so much of the time there is
@@ -58,6 +60,7 @@ class Engine:
         self._returned: list[Any] = []
         self.preemptions = 0
         self._prompts: dict[str, int] = {}  # prompt tokens by the engine's own names of the requests
+        self._reference = ReferenceJob() if _is_one_cpu_thread() else None
         self._watch(self.core.scheduler)
 
     def _watch(self, scheduler: Any) -> None:
@@ -104,7 +107,8 @@ class Engine:
         cpu, wall = time.process_time(), time.perf_counter()
         self._returned = self.engine.step()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        return {**self._batch(), "wall_s": wall, "cpu_s": cpu}
+        beside = {} if self._reference is None else {"reference_s": self._reference()}
+        return {**self._batch(), "wall_s": wall, "cpu_s": cpu, **beside}
 
     def new_tokens(self) -> Iterator[tuple[str, int]]:
         """Requests that got tokens in the last step, and how many."""
@@ -168,6 +172,12 @@ class Engine:
         pages = [len(group.layer_names) * group.kv_cache_spec.page_size_bytes for group in groups]
         sizes = {group.kv_cache_spec.block_size for group in groups}
         return sum(pages) / sizes.pop() if len(sizes) == 1 else None
+
+
+def _is_one_cpu_thread() -> bool:
+    import torch
+
+    return not torch.cuda.is_available() and torch.get_num_threads() == 1
 
 
 def _device_name() -> str:
@@ -332,6 +342,14 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine-args", default="{}", help="engine arguments of vLLM, as a JSON object")
 
 
+def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of :func:`sweep`."""
+    parser.add_argument("--budget-s", type=float, default=480.0, help="seconds of measuring, after the start")
+    parser.add_argument("--passes", type=int, default=3, help="how often every configuration is measured at most")
+    parser.add_argument("--decode-steps", type=int, default=8, help="decode steps at every batch size")
+    parser.add_argument("--seed", type=int, default=0, help="of the order")
+
+
 def leave() -> None:
     """End at once: the engine's own shutdown waits for threads that some versions never end; all is on disk."""
     sys.stdout.flush()
@@ -342,10 +360,7 @@ def main() -> None:
     """Measure until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_engine_arguments(parser)
-    parser.add_argument("--budget-s", type=float, default=480.0, help="seconds of measuring, after the start")
-    parser.add_argument("--passes", type=int, default=3, help="how often every configuration is measured at most")
-    parser.add_argument("--decode-steps", type=int, default=8, help="decode steps at every batch size")
-    parser.add_argument("--seed", type=int, default=0, help="of the order")
+    add_sweep_arguments(parser)
     arguments = parser.parse_args()
     tell(starting=arguments.model)
     engine = Engine(arguments.model, options(arguments))

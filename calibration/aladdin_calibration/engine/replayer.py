@@ -4,11 +4,12 @@
 nothing but vLLM and the standard library. Requests join the engine when the clock has reached their arrival, at the
 next step's beginning, as a server would let them.
 
-Three clocks. ``wall`` is what it says. ``cpu`` is the sum of the steps' CPU times, jumping to the next arrival when
+Four clocks. ``wall`` is what it says. ``cpu`` is the sum of the steps' CPU times, jumping to the next arrival when
 nothing is left to do: what the engine does is the same, and other processes on the machine stretch its steps less. That
-is honest where a step's work is done by one CPU thread, and only there. ``asked`` tells every step on standard output
-and reads its seconds from standard input: with laws behind it, the engine's decisions are compared with a simulator's
-to the last bit, whatever the machine does.
+is honest where a step's work is done by one CPU thread, and only there. ``reference`` takes out the machine's faster
+and slower moments as well: CPU times are over that of a fixed job beside each step, times ``--reference-s``. ``asked``
+tells every step on standard output and reads its seconds from standard input: with laws behind it, the engine's
+decisions are compared with a simulator's to the last bit, whatever the machine does.
 """
 
 from __future__ import annotations
@@ -64,6 +65,19 @@ class CpuClock:
         self.now_s = max(self.now_s, time_s)
 
 
+class ReferenceClock(CpuClock):
+    """The steps' CPU times at a pace of the machine at which the fixed job takes ``nominal_s``."""
+
+    def __init__(self, nominal_s: float) -> None:
+        """Start."""
+        super().__init__()
+        self._nominal_s = nominal_s
+
+    def step(self, figures: dict[str, float]) -> None:
+        """A step was taken."""
+        self.now_s += figures["cpu_s"] * self._nominal_s / figures["reference_s"]
+
+
 class AskedClock(CpuClock):
     """As long as whoever started us says."""
 
@@ -73,7 +87,12 @@ class AskedClock(CpuClock):
         self.now_s += float(sys.stdin.readline())
 
 
-CLOCKS: dict[str, type[WallClock] | type[CpuClock]] = {"wall": WallClock, "cpu": CpuClock, "asked": AskedClock}
+def clock_of(arguments: argparse.Namespace) -> WallClock | CpuClock:
+    """The clock that was asked for."""
+    if arguments.clock == "reference":
+        return ReferenceClock(arguments.reference_s)
+    plain: dict[str, type[WallClock] | type[CpuClock]] = {"wall": WallClock, "cpu": CpuClock, "asked": AskedClock}
+    return plain[arguments.clock]()
 
 
 @dataclass
@@ -133,25 +152,35 @@ class Replayer:
                 request.finish_s = now_s
 
 
+def read_trace(path: Path) -> list[Served]:
+    """The requests of a trace: JSON lines with arrival_s, prompt_tokens, output_tokens."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return [Served(row["arrival_s"], row["prompt_tokens"], row["output_tokens"]) for row in lines]
+
+
+def write_served(path: Path, clock: str, engine: Engine, facts: dict[str, Any], requests: list[Served]) -> None:
+    """The engine and its clock in the first line, then a line per request."""
+    preemptions = engine.preemptions if engine.counts_preemptions else None
+    head = {"clock": clock, "preemptions": preemptions, "facts": facts}
+    text = "".join(json.dumps(row) + "\n" for row in [head, *(request.row() for request in requests)])
+    path.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     """Replay one trace."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_engine_arguments(parser)
     parser.add_argument("--trace", type=Path, required=True, help="JSON lines: arrival_s, prompt_tokens, output_tokens")
-    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
+    parser.add_argument("--clock", choices=("wall", "cpu", "reference", "asked"), default="wall")
+    parser.add_argument("--reference-s", type=float, help="seconds of the fixed job, for the clock reference")
     arguments = parser.parse_args()
-    lines = [json.loads(line) for line in arguments.trace.read_text(encoding="utf-8").splitlines() if line]
-    requests = [Served(row["arrival_s"], row["prompt_tokens"], row["output_tokens"]) for row in lines]
+    requests = read_trace(arguments.trace)
     tell(starting=arguments.model)
     engine = Engine(arguments.model, options(arguments))
     for tokens in (16, 64, 256):  # kernels are chosen and compiled at the first use of a shape
         list(run(engine, Prompts(4, tokens), engine.limits(1)))
-    Replayer(engine, requests, CLOCKS[arguments.clock]()).run()
-    facts = engine.facts(arguments.name or arguments.model)
-    preemptions = engine.preemptions if engine.counts_preemptions else None
-    head = {"clock": arguments.clock, "preemptions": preemptions, "facts": facts}
-    text = "".join(json.dumps(row) + "\n" for row in [head, *(request.row() for request in requests)])
-    arguments.out.write_text(text, encoding="utf-8")
+    Replayer(engine, requests, clock_of(arguments)).run()
+    write_served(arguments.out, arguments.clock, engine, engine.facts(arguments.name or arguments.model), requests)
     tell(ended="the trace")
     leave()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aladdin_calibration.engine.measure import EngineRun, read_recording, record
+from aladdin_calibration.engine.measure import EngineRun, read_recording, record, reference_s
 from aladdin_calibration.engine.recorder import Recording
 from aladdin_calibration.measurement import Measurement
 from aladdin_traces.errors import InputError
@@ -49,6 +49,25 @@ def test_steps_become_a_measurement(recording: Path, tmp_path: Path) -> None:
     again = Measurement.load(tmp_path / "m.parquet")
     assert again.facts == measured.facts
     assert again.steps.equals(measured.steps)
+
+
+def test_a_fixed_job_beside_the_steps_takes_out_the_machines_pace(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    pace = (1.0, 1.0, 1.5)  # the machine is slow in the third step
+    steps = [{**step(0, 2, 0.2 * p), "reference_s": 0.004 * p} for p in pace]
+    Recording(path, FACTS).add("one", 0, steps)
+    measured = read_recording(path)
+    assert measured.steps["seconds"].tolist() == pytest.approx([0.1, 0.1, 0.1])
+    assert "fixed job" in measured.facts.clock
+    assert read_recording(path, "cpu").steps["seconds"].tolist() == pytest.approx([0.1, 0.1, 0.15])
+    assert reference_s(path) == 0.004
+
+
+def test_without_the_job_there_is_no_such_clock(recording: Path) -> None:
+    with pytest.raises(InputError, match="give auto or one of wall, cpu"):
+        read_recording(recording, "reference")
+    with pytest.raises(InputError, match="record again"):
+        reference_s(recording)
 
 
 def test_what_an_end_left_half_done_is_cut_off_and_measured_again(recording: Path) -> None:
