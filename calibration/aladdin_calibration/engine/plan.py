@@ -1,10 +1,11 @@
-"""What a sweep inside an engine runs: prompts alone, prompts together, and batches held at a context.
+"""What a sweep inside an engine runs: prompts alone, prompts together, batches held at a context, and traffic.
 
 Only the standard library: this also runs under the interpreter of the engine, which may have nothing else of ours.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ CONTEXTS = (64, 256, 512, 1024, 2048, 4096, 8192)
 BATCHES = (256, 224, 192, 160, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
 CHUNKS = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 CHUNKS_PER_LEVEL = 2
+TRAFFIC_SHARES = (0.125, 0.25, 0.5, 0.875)  # of the places
+TRAFFIC_PROMPTS, TRAFFIC_OUTPUTS, TRAFFIC_STEPS = (16, 768), (8, 96), 60
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,35 @@ class Hold:
         return self.levels[0].batch * self.context + sum(sum(level.chunks) for level in self.levels)
 
 
-Configuration = Prompts | Hold
+@dataclass(frozen=True)
+class Traffic:
+    """``running`` requests of mixed lengths at any time: who ends is replaced.
+
+    A batch whose members change costs an engine some per cent more than one that is held, and that is what it serves.
+    """
+
+    running: int
+    longest_prompt: int
+
+    @property
+    def name(self) -> str:
+        """Name of the configuration."""
+        return f"traffic-{self.running}"
+
+    @property
+    def work_tokens(self) -> int:
+        """Prompt tokens that it costs, roughly."""
+        mean_prompt = (self.longest_prompt - TRAFFIC_PROMPTS[0]) / math.log(self.longest_prompt / TRAFFIC_PROMPTS[0])
+        asked = self.running * (1.0 + TRAFFIC_STEPS / (sum(TRAFFIC_OUTPUTS) / 2))
+        return round(asked * mean_prompt)
+
+    def lengths(self, rng: random.Random) -> tuple[int, int]:
+        """Prompt and output tokens of a request: log-uniform, uniform."""
+        low, high = math.log(TRAFFIC_PROMPTS[0]), math.log(self.longest_prompt)
+        return round(math.exp(rng.uniform(low, high))), rng.randint(*TRAFFIC_OUTPUTS)
+
+
+Configuration = Prompts | Hold | Traffic
 
 
 def configurations(limits: Limits, rng: random.Random) -> list[Configuration]:
@@ -110,9 +141,19 @@ def configurations(limits: Limits, rng: random.Random) -> list[Configuration]:
         for count, tokens in TOGETHER
         if tokens <= longest and count <= limits.max_num_seqs and count * tokens <= limits.max_num_batched_tokens
     ]
-    wanted: list[Configuration] = [*alone, *together, *_holds(limits, rng)]
+    wanted: list[Configuration] = [*alone, *together, *_holds(limits, rng), *_traffic(limits)]
     rng.shuffle(wanted)
     return wanted
+
+
+def _traffic(limits: Limits) -> Iterator[Traffic]:
+    longest = min(TRAFFIC_PROMPTS[1], limits.longest_prompt_tokens - TRAFFIC_OUTPUTS[1])
+    if longest <= TRAFFIC_PROMPTS[0]:
+        return
+    most = limits.kv_capacity_tokens // (longest + TRAFFIC_OUTPUTS[1])
+    yield from (
+        Traffic(n, longest) for n in sorted({min(round(s * limits.max_num_seqs), most) for s in TRAFFIC_SHARES}) if n
+    )
 
 
 def _holds(limits: Limits, rng: random.Random) -> Iterator[Hold]:

@@ -23,7 +23,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aladdin_calibration.engine.plan import Configuration, Hold, Limits, Prompts, configurations
+from aladdin_calibration.engine.plan import (
+    TRAFFIC_STEPS,
+    Configuration,
+    Hold,
+    Limits,
+    Prompts,
+    Traffic,
+    configurations,
+)
 from aladdin_calibration.engine.reference import ReferenceJob
 
 FORMAT = 1
@@ -114,6 +122,10 @@ class Engine:
         """Requests that got tokens in the last step, and how many."""
         for output in self._returned:
             yield output.request_id, sum(len(part.token_ids) for part in output.outputs)
+
+    def ended(self) -> set[str]:
+        """Requests that ended with the last step."""
+        return {output.request_id for output in self._returned if output.finished}
 
     def _batch(self) -> dict[str, float]:
         """What the last step did, from the scheduler's output."""
@@ -248,8 +260,23 @@ def run(engine: Engine, configuration: Configuration, limits: Limits) -> Iterato
             engine.ask(configuration.tokens, 1)
         while engine.is_busy:
             yield configuration.name, engine.step()
-        return
-    yield from _hold(engine, configuration, limits)
+    elif isinstance(configuration, Traffic):
+        yield from _come_and_go(engine, configuration)
+    else:
+        yield from _hold(engine, configuration, limits)
+
+
+def _come_and_go(engine: Engine, traffic: Traffic) -> Iterator[tuple[str, dict[str, float]]]:
+    rng = random.Random(traffic.name)  # the same in every pass: equal steps tell the noise
+    here: set[str] = set()
+    for _ in range(TRAFFIC_STEPS):
+        while len(here) < traffic.running:
+            here.add(engine.ask(*traffic.lengths(rng)))
+        yield traffic.name, engine.step()
+        here -= engine.ended()
+    engine.drop(sorted(here))
+    while engine.is_busy:
+        engine.step()
 
 
 def _hold(engine: Engine, hold: Hold, limits: Limits) -> Iterator[tuple[str, dict[str, float]]]:

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aladdin_calibration.engine.plan import CHUNKS_PER_LEVEL, Hold, Limits, Prompts, configurations
+from aladdin_calibration.engine.plan import CHUNKS_PER_LEVEL, Hold, Limits, Prompts, Traffic, configurations
 
 LIMITS = st.builds(
     Limits,
@@ -25,6 +25,12 @@ def test_every_configuration_fits(limits: Limits, seed: int) -> None:
         if isinstance(configuration, Prompts):
             assert configuration.tokens <= limits.longest_prompt_tokens
             assert configuration.count <= limits.max_num_seqs
+            continue
+        if isinstance(configuration, Traffic):
+            longest = max(sum(configuration.lengths(random.Random(i))) for i in range(50))
+            assert longest <= limits.max_model_len
+            assert 1 <= configuration.running <= limits.max_num_seqs
+            assert configuration.running * longest <= limits.kv_capacity_tokens
             continue
         batches = [level.batch for level in configuration.levels]
         steps = sum(limits.decode_steps + len(level.chunks) + 1 for level in configuration.levels)
