@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from aladdin_env.errors import InputError, suggest
 from aladdin_env.latency import LatencyProfile, load_profile
-from aladdin_env.simulator.state import LARGEST_MAX_NUM_SEQS, MAX_CLASSES, ROLES, SCHEDULERS
+from aladdin_env.simulator.state import LARGEST_MAX_NUM_SEQS, MAX_CLASSES, PREDICTORS, ROLES, SCHEDULERS
 from aladdin_traces import Workload
 
 COLD_START_LAWS = ("constant", "uniform", "lognormal")
-PREDICTORS = ("bucket_mean", "oracle")
+_MOST_NOISE = 10.0
 
 
 def _require(ok: bool, name: str, value: object, mend: str) -> None:
@@ -33,6 +33,12 @@ def _positive(name: str, value: float) -> None:
 
 def _not_negative(name: str, value: float) -> None:
     _require(math.isfinite(value) and value >= 0, name, value, "give a finite number, 0 or more")
+
+
+def _lognormal(rng: np.random.Generator, mean: float, spread: float, n: int) -> NDArray[np.float64]:
+    """``n`` draws with this mean and this standard deviation over mean."""
+    variance = math.log1p(spread**2)
+    return rng.lognormal(math.log(mean) - variance / 2, math.sqrt(variance), n)
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,7 @@ class ColdStart:
             half = self.mean_s * self.spread * math.sqrt(3)
             return rng.uniform(self.mean_s - half, self.mean_s + half, n)
         if self.law == "lognormal" and self.mean_s > 0:
-            variance = math.log1p(self.spread**2)
-            return rng.lognormal(math.log(self.mean_s) - variance / 2, math.sqrt(variance), n)
+            return _lognormal(rng, self.mean_s, self.spread, n)
         return np.full(n, self.mean_s)
 
 
@@ -314,19 +319,32 @@ class RewardWeights:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Output-length prediction: "bucket_mean" (the paper's, learnt online) or "oracle" (the true length).
+    """Output-length prediction. Whatever the kind, a policy sees 1 to 10^6 tokens.
 
-    ``prior_tokens`` is the prediction before anything has finished, and counts as ``prior_weight`` requests per bucket.
+    Attributes:
+        kind: "bucket_mean" (the paper's, learnt online), "oracle" (the true length) or "noisy_oracle" (the true length
+            times a lognormal factor of mean 1 drawn for each request, in whole tokens).
+        prior_tokens: "bucket_mean": the prediction before anything has finished, tokens.
+        prior_weight: "bucket_mean": as how many requests per bucket the prior counts.
+        noise: "noisy_oracle": standard deviation of the factor, 0 to 10.
     """
 
     kind: str = "bucket_mean"
     prior_tokens: float = 256.0
     prior_weight: float = 4.0
+    noise: float = 0.5
 
     def __post_init__(self) -> None:
         _require_one_of("predictor.kind", self.kind, PREDICTORS)
         _positive("predictor.prior_tokens", self.prior_tokens)
         _positive("predictor.prior_weight", self.prior_weight)
+        _require(0 <= self.noise <= _MOST_NOISE, "predictor.noise", self.noise, f"give 0 to {_MOST_NOISE:g}")
+
+    def factors(self, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+        """Draw predicted over true length of ``n`` requests; of a noisy oracle only, otherwise nothing is drawn."""
+        if self.kind != "noisy_oracle":
+            return np.zeros(0)
+        return _lognormal(rng, 1.0, self.noise, n)
 
 
 @dataclass(frozen=True)

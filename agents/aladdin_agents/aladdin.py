@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from aladdin_agents.best_fit import fuller, loads
 from aladdin_agents.constraints import kv_bound, kv_held_at_most, kv_room, pace_load, promise_spare, ttft_spare
-from aladdin_agents.expectations import TABLE, renew_table
+from aladdin_agents.expectations import TABLE, keep_table
 from aladdin_agents.harm import broken_promises
 from aladdin_agents.kv_peak import kv_peak
-from aladdin_agents.predictions import batch_after, context_at_end, first_token_after
+from aladdin_agents.predictions import batch_after, first_token_after
 from aladdin_agents.tunable import TunableKernel
 from aladdin_env.compiled import compiled, inlined
 from aladdin_env.errors import InputError
@@ -26,9 +27,11 @@ from aladdin_env.simulator.router import can_place
 from aladdin_env.simulator.state import DECODE_ROLE, HOLD, NEW, PREFILL_ROLE, Array
 
 # Layout of the kernel's memory: the parameters of Settings in their order, then what it remembers, then working space.
-_THETA, _GAMMA, _AHEAD, _FRESH, _STRETCH, _HOLD_SHARE, _HOLD_S, _FLOOR = range(8)
-_LONGEST, _REFRESHED, _STRIDE, _TABLE = range(8, 12)
+_THETA, _GAMMA, _AHEAD, _FRESH, _STRETCH, _HOLD_SHARE, _REBALANCE, _TARGET, _GROUPS = range(9)
+_HOLD_S, _FLOOR, _STRIDE, _LONGEST, _REFRESHED, _NOW_THETA, _TUNED, _LATE, _SLOW, _TABLE = range(9, 19)
 _SPACE = _TABLE + TABLE
+# The margin tunes itself after so many finished requests; how far it then moves, and its lower end.
+_TUNE_EVERY, _DOWN, _UP, _LEAST_THETA = 200.0, 0.98, 1.01, 0.7
 # Added to the promises broken where memory or places would not do: such a worker comes last.
 _NO_ROOM = 1000.0
 
@@ -46,6 +49,9 @@ class Settings:
             (steady pace, KV peak to come) while the present does not, the least loaded of them; 0: never.
         hold_share: A request that no worker can take is held until this share of its TTFT is gone or would be gone with
             the prefill; 0 never holds.
+        rebalance: Weight of a worker's signed prediction error in its KV room and in ties; 0 switches re-balancing off.
+        target: Attainment by which theta tunes itself, between 0.7 and 1; 0: it stays as given.
+        groups: The workers are dealt into so many groups, and requests to groups in turn; 1 looks at all workers.
     """
 
     theta: float = 0.9
@@ -54,14 +60,24 @@ class Settings:
     fresh_ahead: float = 8.0
     stretch: float = 1.0
     hold_share: float = 0.7
+    rebalance: float = 1.0
+    target: float = 0.99
+    groups: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("theta", "gamma", "ahead"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise InputError(f"aladdin.{name}", getattr(self, name), "give a finite number above 0")
-        for name in ("fresh_ahead", "stretch", "hold_share"):
+        for name in ("theta", "gamma"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InputError(f"aladdin.{name}", getattr(self, name), "give a number above 0, at most 1")
+        if not 0 < self.ahead < np.inf:
+            raise InputError("aladdin.ahead", self.ahead, "give a finite number above 0")
+        for name in ("fresh_ahead", "stretch", "rebalance"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise InputError(f"aladdin.{name}", getattr(self, name), "give a finite number, 0 or more")
+        for name in ("hold_share", "target"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"aladdin.{name}", getattr(self, name), "give a share, 0 or more and below 1")
+        if self.groups != int(self.groups) or self.groups < 1:
+            raise InputError("aladdin.groups", self.groups, "give a whole number, 1 or more")
 
 
 @inlined
@@ -78,7 +94,7 @@ def _has_room(workers: Array, requests: Array, laws: Array, memory: Array, w: in
     """Constraint 4 and a place in the batch: by the bound if that will do, else by the exact peak."""
     if batch_after(workers, w) > workers[w].max_num_seqs:
         return False
-    room = kv_room(workers, w, memory[_GAMMA])
+    room = kv_room(workers, w, memory[_GAMMA], memory[_REBALANCE])
     longest = max(memory[_LONGEST], max(memory[_FLOOR], requests[r].predicted_tokens))
     if kv_bound(workers, requests, laws, w, r, longest) <= room:
         return True
@@ -102,25 +118,6 @@ def _promises_hold(
 
 
 @inlined
-def _loads(workers: Array, requests: Array, w: int, r: int, pace: float, gamma: float) -> tuple[float, float]:
-    """How full ``w`` is with ``r``: the largest normalised load (time, memory, places) and the L2 norm of all three."""
-    worker = workers[w]
-    kv = context_at_end(workers, requests, w, r) / (gamma * worker.kv_blocks * worker.block_size)
-    places = batch_after(workers, w) / worker.max_num_seqs
-    return max(pace, max(kv, places)), pace * pace + kv * kv + places * places
-
-
-@inlined
-def _fuller(load: float, norm: float, error: float, best: float, best_norm: float, best_error: float) -> bool:
-    """Order of best fit: load, then norm, then the worker whose outputs ran shortest against their prediction."""
-    if load != best:
-        return load > best
-    if norm != best_norm:
-        return norm > best_norm
-    return error > best_error
-
-
-@inlined
 def _may_hold(requests: Array, cluster: Array, slo: Array, memory: Array, r: int, soonest_s: float) -> bool:
     """Whether ``r`` can wait at the router: a new one whose TTFT leaves time beside its prefill."""
     waited_s = cluster[0].now_s - requests[r].arrival_s
@@ -141,7 +138,7 @@ def _least_broken(
         if can_place(workers, requests, w, r):
             cost = broken_promises(workers, requests, cluster, types, laws, slo, memory, _TABLE, w, r, least)
             if cost < least and not _has_room(workers, requests, laws, memory, w, r):
-                cost += _NO_ROOM * (1.0 + _loads(workers, requests, w, r, 0.0, memory[_GAMMA])[0])
+                cost += _NO_ROOM * (1.0 + loads(workers, requests, w, r, 0.0, memory[_GAMMA])[0])
             if cost < least:
                 least = cost
                 best = w
@@ -149,34 +146,48 @@ def _least_broken(
 
 
 @inlined
-def _refresh(cluster: Array, lengths: Array, memory: Array) -> None:
-    """Keep the expected lengths up to date: after every 16 finished requests and a twentieth more."""
-    finished = cluster[0].finished
-    if finished >= 1.05 * memory[_REFRESHED] + 16.0 or finished < memory[_REFRESHED]:
-        memory[_LONGEST] = renew_table(lengths, memory, _TABLE)
-        memory[_REFRESHED] = finished
+def _tune(cluster: Array, memory: Array) -> None:
+    """Move theta by what became of the last requests: down where pace is lost, up where TTFT is, or nothing."""
+    sums = cluster[0]
+    count = sums.finished - memory[_TUNED]
+    if count < 0.0:
+        memory[_TUNED], memory[_LATE], memory[_SLOW] = 0.0, 0.0, 0.0
+        memory[_NOW_THETA] = memory[_THETA]
+        return
+    if count < _TUNE_EVERY:
+        return
+    slow, late = sums.atgt_missed - memory[_SLOW], sums.ttft_missed + sums.unserved - memory[_LATE]
+    allowed = (1.0 - memory[_TARGET]) * count
+    if slow > 0.5 * allowed and slow > late:
+        memory[_NOW_THETA] = max(_LEAST_THETA, memory[_NOW_THETA] * _DOWN)
+    elif slow < 0.25 * allowed or late > slow:
+        memory[_NOW_THETA] = min(1.0, memory[_NOW_THETA] * _UP)
+    memory[_TUNED], memory[_LATE], memory[_SLOW] = sums.finished, sums.ttft_missed + sums.unserved, sums.atgt_missed
 
 
-@placement_kernel("aladdin", needs_progress=True)
-def kernel(
-    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, lengths: Array,
-    memory: Array, r: int,
-) -> int:  # fmt: skip
-    """The fullest worker on which all four constraints hold; see the module for what follows where there is none."""
+@compiled
+def _scan(
+    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, memory: Array,
+    r: int, group: int, groups: int,
+) -> tuple[int, int, float, float]:  # fmt: skip
+    """Look at the workers ``group, group + groups, ...``.
+
+    Returns the fullest on which everything holds, the least loaded on which only the long run speaks against it (HOLD
+    where there is none), the load of the second, and the soonest first token, seconds from now.
+    """
     now_s = cluster[0].now_s
-    _refresh(cluster, lengths, memory)
     best, second = HOLD, HOLD
     best_load, best_norm, best_error = -1.0, 0.0, 0.0
     second_load = np.inf
     soonest_s = np.inf
-    for w in range(workers.shape[0]):
+    for w in range(group, workers.shape[0], groups):
         if not can_place(workers, requests, w, r):
             continue
-        pace = pace_load(workers, requests, cluster, types, laws, slo, w, r, memory[_THETA])
-        load, norm = _loads(workers, requests, w, r, pace, memory[_GAMMA])
-        error = workers[w].prediction_error_tokens
+        pace = pace_load(workers, requests, cluster, types, laws, slo, w, r, memory[_NOW_THETA])
+        load, norm = loads(workers, requests, w, r, pace, memory[_GAMMA])
+        error = memory[_REBALANCE] * workers[w].prediction_error_tokens
         if pace <= 1.0:
-            if best != HOLD and not _fuller(load, norm, error, best_load, best_norm, best_error):
+            if best != HOLD and not fuller(load, norm, error, best_load, best_norm, best_error):
                 continue
         elif best != HOLD:
             continue
@@ -188,8 +199,32 @@ def kernel(
             best, best_load, best_norm, best_error = w, load, norm, error
         elif load < second_load and _has_room_now(workers, requests, w, r):
             second, second_load = w, load
-    if best != HOLD:
-        return best
+    return best, second, second_load, soonest_s
+
+
+@placement_kernel("aladdin", needs_progress=True)
+def kernel(
+    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, lengths: Array,
+    memory: Array, r: int,
+) -> int:  # fmt: skip
+    """The fullest worker on which all four constraints hold; see the module for what follows where there is none.
+
+    With several groups the request's own is looked at first, and another only where nothing in it would do.
+    """
+    keep_table(cluster, lengths, memory, _LONGEST, _REFRESHED, _TABLE)
+    if memory[_TARGET] > 0.0:
+        _tune(cluster, memory)
+    groups = int(memory[_GROUPS])
+    second, second_load, soonest_s = HOLD, np.inf, np.inf
+    for turn in range(groups):
+        best, other, load, seconds = _scan(
+            workers, requests, cluster, types, laws, slo, memory, r, (r + turn) % groups, groups
+        )
+        if best != HOLD:
+            return best
+        soonest_s = min(soonest_s, seconds)
+        if other != HOLD and load < second_load:
+            second, second_load = other, load
     if second != HOLD and memory[_STRETCH] > 0.0:
         return second
     if _may_hold(requests, cluster, slo, memory, r, soonest_s):
@@ -210,4 +245,5 @@ def make(scenario: Scenario, settings: Settings | None = None) -> TunableKernel:
     rest[_HOLD_S - at] = min(0.5 * scenario.max_hold_s, chosen.hold_share * used[:, 0].min())
     rest[_FLOOR - at] = floor
     rest[_STRIDE - at] = stride
+    rest[_NOW_THETA - at] = chosen.theta
     return TunableKernel.of(kernel, parameters, rest)

@@ -158,11 +158,11 @@ def kv_bound(workers: Array, requests: Array, laws: Array, w: int, r: int, longe
 
 
 @inlined
-def kv_room(workers: Array, w: int, gamma: float) -> float:
-    """Constraint 4, KV: tokens that the peak on w may reach: ``gamma M - max(0, -eps_w)``.
+def kv_room(workers: Array, w: int, gamma: float, rebalance: float) -> float:
+    """Constraint 4, KV: tokens that the peak on w may reach: ``gamma M - rebalance max(0, -eps_w)``.
 
     gamma [P]; eps_w [R], the re-balancing: the decaying sum of (predicted - true) tokens of what ended on w. Where
     outputs ran longer than predicted there is less room for more.
     """
     worker = workers[w]
-    return float(gamma * worker.kv_blocks * worker.block_size - max(0.0, -worker.prediction_error_tokens))
+    return float(gamma * worker.kv_blocks * worker.block_size - rebalance * max(0.0, -worker.prediction_error_tokens))

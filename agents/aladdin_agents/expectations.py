@@ -36,6 +36,18 @@ def renew_table(lengths: Array, memory: Array, table: int) -> float:
 
 
 @inlined
+def keep_table(cluster: Array, lengths: Array, memory: Array, longest: int, renewed: int, table: int) -> None:
+    """Keep the table up to date: renewed after every 16 finished requests and a twentieth more.
+
+    ``memory[longest]`` gets what :func:`renew_table` returns, ``memory[renewed]`` the requests finished by then.
+    """
+    finished = cluster[0].finished
+    if finished >= 1.05 * memory[renewed] + 16.0 or finished < memory[renewed]:
+        memory[longest] = renew_table(lengths, memory, table)
+        memory[renewed] = finished
+
+
+@inlined
 def expected_output(memory: Array, table: int, prompt_tokens: int, predicted_tokens: float, generated: int) -> float:
     """Expected total output of a request: as :func:`aladdin_env.simulator.predictor.expected_length` when renewed."""
     if generated < predicted_tokens:

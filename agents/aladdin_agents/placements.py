@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from aladdin_agents import aladdin, baselines, headroom
+from aladdin_agents import aladdin, baselines, headroom, literal
 from aladdin_agents.tunable import TunableKernel, type_weights
 from aladdin_env.policy import Kernel
 from aladdin_env.scenario import Scenario
@@ -74,6 +75,20 @@ def make_most_headroom(scenario: Scenario) -> TunableKernel:
     return headroom.make(scenario, headroom.most_headroom)
 
 
+_GROUP_SIZE = 64  # workers that one scheduler of a distributed one looks after
+
+
+def make_aladdin_grouped(scenario: Scenario) -> TunableKernel:
+    """Aladdin in groups of at most 64 workers: a distributed scheduler for high rates."""
+    groups = -(-scenario.fleet.slots // _GROUP_SIZE)
+    return replace(aladdin.make(scenario, aladdin.Settings(groups=groups)), name="aladdin_grouped")
+
+
 def make_aladdin(scenario: Scenario) -> TunableKernel:
     """The paper's best fit over four constraints."""
     return aladdin.make(scenario)
+
+
+def make_aladdin_literal(scenario: Scenario) -> TunableKernel:
+    """Aladdin's formulas taken literally: it trusts the predicted remainders, and never holds."""
+    return literal.make(scenario)

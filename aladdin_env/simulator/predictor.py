@@ -1,7 +1,8 @@
 """Output-length prediction as the paper describes it: the historical mean given the prompt's length, updated online.
 
 The table counts finished requests by bucket of prompt length (powers of two) and bin of output length (four per
-octave); from it come the mean of a bucket and the mean of what outlives a given length.
+octave); from it come the mean of a bucket and the mean of what outlives a given length. Beside it stand a noisy
+oracle's prediction, and the bounds of all predictions.
 """
 
 from __future__ import annotations
@@ -10,6 +11,20 @@ import numpy as np
 
 from aladdin_env.compiled import inlined
 from aladdin_env.simulator.state import LENGTH_BINS, LENGTH_BUCKETS, Array
+
+_MOST_TOKENS = 1e6
+
+
+@inlined
+def bounded(tokens: float) -> float:
+    """A prediction as policies see it, 1 to 10^6 tokens; what is no number counts as 1."""
+    return min(tokens, _MOST_TOKENS) if tokens >= 1.0 else 1.0
+
+
+@inlined
+def noisy_length(output_tokens: int, factor: float) -> float:
+    """The true length times a drawn factor, in whole tokens."""
+    return float(np.rint(output_tokens * factor))
 
 
 @inlined

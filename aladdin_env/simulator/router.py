@@ -5,14 +5,16 @@ from __future__ import annotations
 from aladdin_env.compiled import compiled, inlined
 from aladdin_env.simulator.fleet import free_source, remove_held, wake
 from aladdin_env.simulator.lists import link_last, transit_push, wait_append
-from aladdin_env.simulator.predictor import predict_length
+from aladdin_env.simulator.predictor import bounded, noisy_length, predict_length
 from aladdin_env.simulator.requests import end_unserved
 from aladdin_env.simulator.schedulers import cut_run
 from aladdin_env.simulator.state import (
+    BUCKET_MEAN,
     DECODING,
     HELD,
     HOLD,
     NEW,
+    NOISY_ORACLE,
     NONE,
     PREFILL_ROLE,
     REJECTED,
@@ -60,12 +62,12 @@ def arrive(world: World, r: int) -> None:
     cluster.arrived += 1
     cluster.in_flight += 1
     cluster.arrived_prompt_tokens += request.prompt_tokens
-    if control.oracle:
-        request.predicted_tokens = world.truth[r].output_tokens
-    else:
-        request.predicted_tokens = predict_length(
-            world.lengths, request.prompt_tokens, control.prior_tokens, control.prior_weight
-        )
+    tokens = float(world.truth[r].output_tokens)
+    if control.predictor == BUCKET_MEAN:
+        tokens = predict_length(world.lengths, request.prompt_tokens, control.prior_tokens, control.prior_weight)
+    elif control.predictor == NOISY_ORACLE:
+        tokens = noisy_length(world.truth[r].output_tokens, request.predicted_tokens)
+    request.predicted_tokens = bounded(tokens)
     control.next_arrival = r + 1
 
 

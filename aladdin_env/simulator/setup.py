@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from aladdin_env.simulator.state import (
     NEW,
     NONE,
     PENDING,
+    PREDICTORS,
     ROLES,
     SCHEDULERS,
     Array,
@@ -40,6 +41,7 @@ class Draws:
     coins: NDArray[np.float64]  # (requests,) uniform in [0, 1), one per request, for policies that randomise
     cold_starts: NDArray[np.float64]  # (types, n) seconds
     failures: Array  # (n,) FAILURE, ascending; slots may be off by then
+    factors: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # see Predictor.factors
 
 
 def draw(scenario: Scenario, rng: np.random.Generator) -> Draws:
@@ -47,7 +49,8 @@ def draw(scenario: Scenario, rng: np.random.Generator) -> Draws:
     trace = scenario.workload.sample(rng, scenario.horizon_s)
     coins = rng.random(len(trace))
     cold = np.stack([kind.cold_start.sample(rng, _COLD_STARTS) for kind in scenario.fleet.types])
-    return Draws(trace, coins, cold, _draw_failures(scenario, rng, trace))
+    failures = _draw_failures(scenario, rng, trace)
+    return Draws(trace, coins, cold, failures, scenario.predictor.factors(rng, len(trace)))
 
 
 def _draw_failures(scenario: Scenario, rng: np.random.Generator, trace: Trace) -> Array:
@@ -231,7 +234,7 @@ def _write_control(world: World, scenario: Scenario) -> None:
     control["latency_s"] = scenario.fleet.transfer.latency_s
     control["prior_tokens"] = scenario.predictor.prior_tokens
     control["prior_weight"] = scenario.predictor.prior_weight
-    control["oracle"] = scenario.predictor.kind == "oracle"
+    control["predictor"] = PREDICTORS.index(scenario.predictor.kind)
     control["smallest_capacity"] = min(kind.longest_request_tokens for kind in scenario.fleet.types)
     world.cluster[0]["heartbeat_s"] = scenario.heartbeat_s
     world.cluster[0]["start_of_day_s"] = scenario.start_of_day_s
@@ -240,7 +243,7 @@ def _write_control(world: World, scenario: Scenario) -> None:
 _CLUSTER_KEPT = ("heartbeat_s", "start_of_day_s")
 _CONTROL_KEPT = (
     "max_retries", "max_hold_s", "repair_s", "max_gpus", "bandwidth", "latency_s", "prior_tokens", "prior_weight",
-    "oracle", "smallest_capacity", "log_on", "beat_returns",
+    "predictor", "smallest_capacity", "log_on", "beat_returns",
 )  # fmt: skip
 
 
@@ -256,8 +259,9 @@ def load(world: World, scenario: Scenario, draws: Draws, memory: NDArray[np.floa
     trace = draws.trace
     n = len(trace)
     _fill(
-        world.requests, world.truth, trace.arrival_s, trace.prompt_tokens, trace.output_tokens, trace.klass, draws.coins
-    )
+        world.requests, world.truth, trace.arrival_s, trace.prompt_tokens, trace.output_tokens, trace.klass,
+        draws.coins, _factors(scenario, draws),
+    )  # fmt: skip
     world.lengths[:] = 0.0
     world.history[:] = 0.0
     world.memory[:] = 0.0
@@ -270,6 +274,14 @@ def load(world: World, scenario: Scenario, draws: Draws, memory: NDArray[np.floa
     world.control[0]["total"] = world.control[0]["remaining"] = n
     _load_prefixes(world, scenario, trace)
     start_fleet(world, np.array([kind.initial for kind in scenario.fleet.types], dtype=np.int64))
+
+
+def _factors(scenario: Scenario, draws: Draws) -> NDArray[np.float64]:
+    """The noise of an oracle, one factor per request; nothing where there is none."""
+    n = len(draws.trace) if scenario.predictor.kind == "noisy_oracle" else 0
+    if n > 0 and len(draws.factors) != n:
+        raise InputError("draws.factors", len(draws.factors), f"draw for a noisy oracle: it takes {n}, one per request")
+    return draws.factors[:n]
 
 
 def _load_prefixes(world: World, scenario: Scenario, trace: Trace) -> None:
@@ -292,8 +304,9 @@ def _load_prefixes(world: World, scenario: Scenario, trace: Trace) -> None:
 
 @compiled
 def _fill(
-    requests: Array, truth: Array, arrival_s: Array, prompt: Array, output: Array, klass: Array, coins: Array
-) -> None:
+    requests: Array, truth: Array, arrival_s: Array, prompt: Array, output: Array, klass: Array, coins: Array,
+    factors: Array,
+) -> None:  # fmt: skip
     """Requests that are yet to come, each record written once."""
     for r in range(len(arrival_s)):
         request = requests[r]
@@ -303,7 +316,7 @@ def _fill(
         request.finish_s = np.nan
         request.joined_step = 0
         request.coin = coins[r]
-        request.predicted_tokens = 0.0
+        request.predicted_tokens = factors[r] if len(factors) > 0 else 0.0
         request.prompt_tokens = prompt[r]
         request.generated = 0
         request.computed = 0

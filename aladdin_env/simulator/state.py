@@ -34,6 +34,9 @@ PREFILL_FIRST, CHUNKED, SPLIT = 0, 1, 2
 SCHEDULERS = ("prefill_first", "chunked", "split")
 MIXED_ROLE, PREFILL_ROLE, DECODE_ROLE = 0, 1, 2
 ROLES = ("mixed", "prefill", "decode")
+# Kinds of the output-length predictor
+BUCKET_MEAN, ORACLE, NOISY_ORACLE = 0, 1, 2
+PREDICTORS = ("bucket_mean", "oracle", "noisy_oracle")
 # What an engine is doing
 IDLE, BOUNDARY, PREFILLING, DECODING, MIXING = 0, 1, 2, 3, 4
 # A policy's answers beside a worker slot
@@ -90,7 +93,7 @@ REQUEST = np.dtype(
         ("finish_s", "f8"),
         ("joined_step", "i8"),  # decoding: generated = worker.decode_steps - joined_step
         ("coin", "f8"),  # uniform in [0, 1), drawn beforehand, for policies that randomise
-        ("predicted_tokens", "f4"),
+        ("predicted_tokens", "f4"),  # from its arrival on; before that the factor of a noisy oracle
         ("prompt_tokens", "i4"),
         ("generated", "i4"),  # exact unless decoding
         ("computed", "i4"),  # KV tokens on the worker; exact unless decoding
@@ -217,7 +220,7 @@ CONTROL = np.dtype(
         ("next_failure", "i4"),
         ("transits", "i4"),
         ("max_retries", "i4"),
-        ("oracle", "i4"),
+        ("predictor", "i4"),  # BUCKET_MEAN .. NOISY_ORACLE
         ("log_on", "i4"),
         ("log_count", "i4"),
         ("beat_returns", "i4"),

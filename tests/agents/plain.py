@@ -20,7 +20,7 @@ def law(view: ClusterView, w: int):
 
 
 def decode_s(view: ClusterView, w: int, batch: int, context: float) -> float:
-    return law(view, w).decode_s(batch, context)
+    return law(view, w).decode_s(min(batch, int(view.workers[w]["max_num_seqs"])), context)  # what waits decodes later
 
 
 def generated(view: ClusterView, i: int, w: int) -> int:
@@ -95,3 +95,39 @@ def kv_peak(view: ClusterView, request: RequestView, w: int) -> float:
 def peak_of(sizes: list[float], rests: list[float]) -> float:
     """The same at the only instants that matter: when one of them ends."""
     return max(sum(s + at for s, r in zip(sizes, rests, strict=True) if r >= at) for at in rests)
+
+
+def literal_promise(view: ClusterView, request: RequestView, w: int, stall: float, stall_steps: int) -> float:
+    """Seconds over what is allowed until the expected end of each running request; the worst of them."""
+    worker = view.workers[w]
+    step = step_after(view, request, w)
+    shares = [0.0]
+    for i in view.running(w):
+        record = view.requests[i]
+        done = generated(view, i, w)
+        expected = expected_length(view.lengths, int(record["prompt_tokens"]), float(record["predicted_tokens"]), done)
+        tokens = done + (1 if not record["decoding"] or worker["step"] in (DECODING, MIXING) else 0)
+        boundary = view.now_s + rest(view, w)
+        has_first = not math.isnan(record["first_token_s"])
+        first = float(record["first_token_s"]) - law(view, w).overhead_s if has_first else boundary
+        left = max(1.0, expected - tokens)
+        through_stall = min(left, stall_steps)
+        stalled = stall * through_stall / stall_steps if stall_steps else stall
+        end = boundary + stalled + (left - through_stall) * step
+        shares.append((end - first) / (float(view.slo[int(record["klass"]), 1]) * (tokens + left - 1)))
+    return max(shares)
+
+
+def literal_loads(view: ClusterView, request: RequestView, w: int, theta: float, gamma: float) -> tuple[float, ...]:
+    """Shares of time, memory and places that are taken with the request on ``w``."""
+    worker, here = view.workers[w], [view.requests[i] for i in members(view, w)]
+    prompts = sum(int(q["prompt_tokens"]) for q in here) + request.prompt_tokens
+    final = prompts + sum(float(q["predicted_tokens"]) for q in here) + request.predicted_tokens
+    held = int(worker["context_tokens"]) + int(worker["waiting_prefill_tokens"]) + request.prompt_tokens
+    now = max(held, prompts)
+    final = max(final, now)
+    klasses = {request.klass} | {int(q["klass"]) for q in here if q["decoding"]}
+    strictest = min(float(view.slo[k, 1]) for k in klasses)
+    pace = decode_s(view, w, len(here) + 1, (now + final) / 2) / (theta * strictest)
+    room = float(worker["kv_blocks"]) * float(worker["block_size"])
+    return pace, final / (gamma * room), (len(here) + 1) / float(worker["max_num_seqs"])

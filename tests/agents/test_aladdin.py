@@ -68,6 +68,13 @@ def test_memory_is_looked_at_in_the_future():
     assert s.choose() == 2
 
 
+def test_re_balancing_breaks_ties():
+    for rebalance, wanted in ((1.0, 1), (0.0, 0)):
+        s = cluster(workers=2, make=lambda x, weight=rebalance: aladdin.make(x, aladdin.Settings(rebalance=weight)))
+        s.world.workers["prediction_error_tokens"] = 0.0, 300.0
+        assert s.choose() == wanted
+
+
 def test_long_run_speaks_against_all_but_the_present_does_not():
     tight = aladdin.Settings(theta=0.2)
     s = cluster(workers=2, make=lambda x: aladdin.make(x, tight))
@@ -189,7 +196,7 @@ def scenarios(draw):
     failures = Failures(draw(st.sampled_from([0.0, 5.0])), 1.0)
     scenario = scenario_of(
         requests, *types, slo=SLO(classes=classes), max_hold_s=draw(st.sampled_from([0.0, 1.0, 1e4])),
-        heartbeat_s=1.0, predictor=Predictor(draw(st.sampled_from(["bucket_mean", "oracle"]))),
+        heartbeat_s=1.0, predictor=Predictor(draw(st.sampled_from(["bucket_mean", "oracle", "noisy_oracle"]))),
     )  # fmt: skip
     return dataclasses.replace(scenario, fleet=dataclasses.replace(scenario.fleet, failures=failures))
 

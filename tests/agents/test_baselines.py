@@ -19,7 +19,7 @@ from aladdin_env.view import ClusterView, RequestView
 from .worlds import kind, profile, put_counts, random_requests, scenario_of, state
 
 NAMES = ("random", "round_robin", "least_request", "power_of_two", "least_tokens", "least_kv", "prefix_affinity",
-         "lmetric", "least_headroom", "most_headroom", "aladdin")  # fmt: skip
+         "lmetric", "least_headroom", "most_headroom", "aladdin", "aladdin_literal")  # fmt: skip
 
 
 def made(name):

@@ -270,8 +270,10 @@ def test_kv_room_shrinks_where_outputs_run_long():
     scenario = scenario_of([(0.0, 10, 10)], kind(workers=2))
     s = state(scenario, lambda _: least_request)
     s.world.workers["prediction_error_tokens"] = -300.0, 500.0
-    assert c.kv_room(s.world.workers, 0, 0.9) == pytest.approx(0.9 * 40_000 - 300)
-    assert c.kv_room(s.world.workers, 1, 0.9) == pytest.approx(0.9 * 40_000)
+    assert c.kv_room(s.world.workers, 0, 0.9, 1.0) == pytest.approx(0.9 * 40_000 - 300)
+    assert c.kv_room(s.world.workers, 1, 0.9, 1.0) == pytest.approx(0.9 * 40_000)
+    assert c.kv_room(s.world.workers, 0, 0.9, 0.5) == pytest.approx(0.9 * 40_000 - 150)
+    assert c.kv_room(s.world.workers, 0, 0.9, 0.0) == pytest.approx(0.9 * 40_000)
 
 
 @given(st.lists(st.tuples(st.integers(1, 1000), st.integers(1, 500)), min_size=1, max_size=60))

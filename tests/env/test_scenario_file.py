@@ -22,6 +22,7 @@ from aladdin_env.scenario import (
     Transfer,
 )
 from aladdin_env.scenario_file import read_scenario, scenario_from_dict, scenario_to_dict, write_scenario
+from aladdin_env.simulator.state import PREDICTORS
 from aladdin_traces import (
     FixedLengths,
     Flood,
@@ -144,7 +145,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         max_hold_s=draw(st.floats(0.0, 1e6)),
         max_retries=draw(st.integers(0, 1000)),
         start_of_day_s=draw(st.floats(0.0, 86399.0)),
-        predictor=draw(st.builds(Predictor, st.sampled_from(["bucket_mean", "oracle"]), positive, positive)),
+        predictor=draw(st.builds(Predictor, st.sampled_from(PREDICTORS), positive, positive, st.floats(0.0, 10.0))),
         reward=draw(st.builds(RewardWeights, *[st.floats(0.0, 10.0)] * 4)),
         description=draw(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=30)),
     )
@@ -265,6 +266,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ),
     (table(reward={"cost": -1}), "reward.cost", "0 or more"),
     (table(predictor={"kind": "bucket"}), "predictor.kind", "bucket_mean"),
+    (table(predictor={"kind": "noisy_oracle", "noise": 11}), "predictor.noise", "0 to 10"),
     (table(horizon_s="none"), "horizon_s", "number of seconds"),
     (table(horizon_s=-1), "horizon_s", "above 0"),
     (table(heartbeat_s="none"), "heartbeat_s", "number"),
