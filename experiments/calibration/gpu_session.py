@@ -41,36 +41,41 @@ MARGIN_S = 150.0  # start of the engine, graphs captured, and the end
 
 @dataclass(frozen=True)
 class Task:
-    """One process on the GPU.
+    """One process on the GPU: iterations are measured, then open-loop traces are replayed.
 
     Attributes:
-        name: Of its file.
+        name: Of its files.
         shape: Model shape.
         arguments: Engine arguments.
         budget_s: Seconds of measuring.
-        rate_rps: Rate of a replay; None measures iterations.
+        rates_rps: Rates of the replays.
+        replay_s: Seconds of each replay's arrivals.
     """
 
     name: str
     shape: str
     arguments: dict[str, Any]
     budget_s: float
-    rate_rps: float | None = None
+    rates_rps: tuple[float, ...] = ()
+    replay_s: float = 45.0
+
+    @property
+    def longest_s(self) -> float:
+        """Time after which it is stopped."""
+        return self.budget_s + 1.5 * self.replay_s * len(self.rates_rps) + MARGIN_S
 
 
 def tasks(dry: bool) -> list[Task]:
     """The list; the first are worth most."""
     if dry:
         return [
-            Task("llama-24m-eager", "llama-24m", CPU_ARGUMENTS, 30.0),
-            Task("llama-24m-replay", "llama-24m", CPU_ARGUMENTS, 20.0, rate_rps=2.0),
+            Task("llama-24m-eager", "llama-24m", CPU_ARGUMENTS, 30.0, rates_rps=(2.0,), replay_s=15.0),
+            Task("llama-24m-small", "llama-24m", {**CPU_ARGUMENTS, "max_num_seqs": 8}, 10.0),
         ]
     llama8, llama13 = {**GPU_ARGUMENTS, **GRAPHS}, {**GPU_ARGUMENTS, **GRAPHS, "max_model_len": 4096}
     return [
-        Task("llama-3.1-8b-graphs", "llama-3.1-8b", llama8, 240.0),
-        Task("llama-3.1-8b-replay-low", "llama-3.1-8b", llama8, 45.0, rate_rps=10.0),
-        Task("llama-3.1-8b-replay-high", "llama-3.1-8b", llama8, 45.0, rate_rps=25.0),
-        Task("llama-2-13b-graphs", "llama-2-13b", llama13, 200.0),
+        Task("llama-3.1-8b-graphs", "llama-3.1-8b", llama8, 240.0, rates_rps=(10.0, 25.0)),
+        Task("llama-2-13b-graphs", "llama-2-13b", llama13, 200.0, rates_rps=(8.0,)),
         Task("llama-3.1-8b-eager", "llama-3.1-8b", {**GPU_ARGUMENTS, **EAGER}, 150.0),
         Task("llama-2-13b-eager", "llama-2-13b", {**GPU_ARGUMENTS, **EAGER, "max_model_len": 4096}, 120.0),
         # 138 GB of bfloat16 weights leave no room on one GPU of 141 GB; in 8 bits they do.
@@ -78,35 +83,35 @@ def tasks(dry: bool) -> list[Task]:
     ]
 
 
-def lengths(rng: random.Random) -> tuple[int, int]:
-    """Prompt and output tokens like ShareGPT's: two lognormals each, cut."""
+def lengths(rng: random.Random, longest: int) -> tuple[int, int]:
+    """Prompt and output tokens like ShareGPT's, two lognormals each, cut to what a model of this length takes."""
     prompt = rng.lognormvariate(3.186, 0.977) if rng.random() < 0.75 else rng.lognormvariate(6.288, 1.036)
     output = rng.lognormvariate(4.166, 1.088) if rng.random() < 0.283 else rng.lognormvariate(5.872, 0.545)
-    return min(2048, max(4, round(prompt))), min(1024, max(4, round(output)))
+    return min(2048, longest // 2, max(4, round(prompt))), min(1024, longest // 4, max(4, round(output)))
 
 
-def write_trace(path: Path, rate_rps: float, seconds: float) -> None:
+def write_trace(path: Path, rate_rps: float, seconds: float, longest: int) -> None:
     """Poisson arrivals for so many seconds."""
     rng, now_s, rows = random.Random(0), 0.0, []
     while (now_s := now_s + rng.expovariate(rate_rps)) < seconds:
-        prompt, output = lengths(rng)
+        prompt, output = lengths(rng, longest)
         rows.append({"arrival_s": now_s, "prompt_tokens": prompt, "output_tokens": output})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def command(task: Task, out: Path, python: str) -> list[str]:
     """The command line of a task."""
-    module = "recorder" if task.rate_rps is None else "replayer"
-    engine = [
-        *(python, "-m", f"aladdin_calibration.engine.{module}", "--model", str(HERE / "shapes" / task.shape)),
+    replays = []
+    for rate_rps in task.rates_rps:
+        name = f"{task.name}-replay-{rate_rps:g}"
+        write_trace(out / f"{name}.trace.jsonl", rate_rps, task.replay_s, int(task.arguments["max_model_len"]))
+        replays += ["--trace", str(out / f"{name}.trace.jsonl"), "--served", str(out / f"{name}.jsonl")]
+    return [
+        *(python, "-m", "aladdin_calibration.engine.session", "--model", str(HERE / "shapes" / task.shape)),
         *("--name", task.shape, "--load-format", "dummy", "--engine-args", json.dumps(task.arguments)),
-        *("--out", str(out / f"{task.name}.jsonl")),
+        *("--out", str(out / f"{task.name}.jsonl"), "--budget-s", str(task.budget_s), "--passes", "2"),
+        *("--clock", "wall", *replays),
     ]
-    if task.rate_rps is None:
-        return [*engine, "--budget-s", str(task.budget_s), "--passes", "2"]
-    trace = out / f"{task.name}.trace.jsonl"
-    write_trace(trace, task.rate_rps, task.budget_s)
-    return [*engine, "--trace", str(trace), "--clock", "wall"]
 
 
 def run(task: Task, out: Path, python: str, limit_s: float) -> str:
@@ -154,13 +159,11 @@ def main() -> None:
         left_s = ends - time.monotonic()
         if chosen is not None and task.name not in chosen:
             continue
-        if left_s < task.budget_s + MARGIN_S / 2:
+        if left_s < task.longest_s - MARGIN_S / 2:
             print(f"{task.name}: left out, {left_s:.0f} s are left", flush=True)
             continue
-        print(
-            f"{task.name}: {run(task, arguments.out, arguments.python, min(left_s, task.budget_s + MARGIN_S))}",
-            flush=True,
-        )
+        told = run(task, arguments.out, arguments.python, min(left_s, task.longest_s))
+        print(f"{task.name}: {told}", flush=True)
 
 
 if __name__ == "__main__":

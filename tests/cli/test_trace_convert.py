@@ -140,3 +140,13 @@ def test_bad_targets(cli, trace_file, tmp_path, name, part):
     answer = cli("trace", "convert", trace_file, tmp_path / name)
     assert (answer.exit_code, part in answer.stderr) == (2, True)
     assert list(tmp_path.glob("out*")) == []
+
+
+def test_what_is_read_is_never_written_over(cli, trace_file, tmp_path):
+    before = trace_file.read_bytes()
+    (tmp_path / "link.csv").symlink_to(trace_file)
+    for out in (trace_file, tmp_path / "link.csv"):
+        answer = cli("trace", "convert", trace_file, out)
+        assert answer.exit_code == 2
+        assert "it is a file that is read" in answer.stderr
+    assert trace_file.read_bytes() == before

@@ -97,7 +97,7 @@ BAD_TEXT = {
     "one wide row": (PLAIN + "2,1,1,9\n", "not a CSV table"),
     "open quote": (PLAIN + '"2,1,1\n', "not a CSV table|line 4"),
     "unknown": ("a,b\n1,2\n", "trace.csv line 1: 'a,b' .*known formats.*azure .no column TIMESTAMP.*weka"),
-    "json": ('{"time": 0}\n', "known formats.*mooncake .no keys input_length and hash_ids.*guidellm"),
+    "json": ('{"time": 0}\n', "known formats.*mooncake .no keys input_length, output_length and hash_ids.*guidellm"),
     "empty": ("", "file is empty"),
     "blank": (" \n\n", "file is empty"),
 }

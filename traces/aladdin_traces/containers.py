@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-import pyarrow as pa
-
 from aladdin_traces.csv_table import ArrowTable, CsvTable
 from aladdin_traces.errors import InputError
 from aladdin_traces.json_table import JsonTable
-from aladdin_traces.source import Source
+from aladdin_traces.source import PARQUET_ERRORS, Source
 from aladdin_traces.tables import Table
 
 
@@ -30,7 +28,7 @@ def open_table(source: Source, numbers: Sequence[str], labels: Sequence[str] = (
     wanted = [name for name in dict.fromkeys((*numbers, *labels, *lists)) if name in source.columns]
     try:
         table = source.parquet().read(columns=wanted, use_threads=source.is_large)
-    except (pa.ArrowException, OSError) as error:
+    except PARQUET_ERRORS as error:
         raise source.damaged_parquet(error) from None
     if not table.num_rows:
         raise InputError(source.name, "0 rows", "give at least one request")

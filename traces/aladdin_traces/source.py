@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"
 _SHOWN_BYTES = 80
 _LARGE_BYTES = 4_000_000
+_HEAD = 50  # objects of a file by which its format is told
+PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)  # the last: damaged names of columns
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,19 @@ class Source:
             InputError: The Parquet file is damaged.
         """
         if self.is_parquet:
-            return tuple(self.parquet().schema_arrow.names)
+            return tuple(self._schema.names)
         return tuple(cell.strip() for cell in self.header)
+
+    @cached_property
+    def _schema(self) -> Any:
+        try:
+            return self.parquet().schema_arrow
+        except PARQUET_ERRORS as error:
+            raise self.damaged_parquet(error) from None
+
+    def holds_parts(self, name: str) -> bool:
+        """Whether this is a Parquet file with such a column of named parts (a struct), not of plain values."""
+        return self.is_parquet and name in self.columns and pa.types.is_struct(self._schema.field(name).type)
 
     @cached_property
     def header(self) -> tuple[str, ...]:
@@ -92,7 +106,20 @@ class Source:
         Raises:
             InputError: It is not JSON.
         """
-        return next(self.objects())[1] if self.is_json else {}
+        return self.head[0] if self.is_json else {}
+
+    @cached_property
+    def head(self) -> list[dict[str, Any]]:
+        """The first objects of a JSON file, at most 50; none of the others.
+
+        Raises:
+            InputError: One is not JSON.
+        """
+        return [fields for _, fields in islice(self.objects(), _HEAD)] if self.is_json else []
+
+    def head_values(self, key: str) -> list[Any]:
+        """What the first objects have under ``key``, null left out."""
+        return [fields[key] for fields in self.head if fields.get(key) is not None]
 
     def objects(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Go through the objects of JSON lines, or of one JSON document (a list, or a single object).
@@ -118,7 +145,7 @@ class Source:
         """
         try:
             return pq.ParquetFile(pa.BufferReader(self.data))
-        except (pa.ArrowException, OSError) as error:
+        except PARQUET_ERRORS as error:
             raise self.damaged_parquet(error) from None
 
     def damaged_parquet(self, error: Exception) -> InputError:

@@ -114,6 +114,8 @@ def convert(
     writer = writer_for(out, to)
     if not out.parent.is_dir():
         raise InputError("OUT", str(out), "give a file in a folder that exists")
+    if out.exists() and any(path.exists() and out.samefile(path) for path in (file, *(also or ()))):
+        raise InputError("OUT", str(out), "it is a file that is read; give another name, or it would be lost")
     with _as_option(_OPTION_NAMES):
         options = ReadOptions(
             block_size=block_size,

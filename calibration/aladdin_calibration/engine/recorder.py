@@ -89,6 +89,10 @@ class Engine:
         if preempt is not None:
             scheduler._preempt_request = counted
 
+    def alone(self) -> None:
+        """Take no more fixed jobs beside the steps: on the wall clock they would count."""
+        self._reference = None
+
     def ask(self, tokens: int, output_tokens: int) -> str:
         """Add a request with a random prompt, so that no cache can know it; return its id."""
         self._asked += 1

@@ -87,10 +87,11 @@ class AskedClock(CpuClock):
         self.now_s += float(sys.stdin.readline())
 
 
-def clock_of(arguments: argparse.Namespace) -> WallClock | CpuClock:
-    """The clock that was asked for."""
+def clock_of(arguments: argparse.Namespace, engine: Engine) -> WallClock | CpuClock:
+    """The clock that was asked for, and the engine as it needs it."""
     if arguments.clock == "reference":
         return ReferenceClock(arguments.reference_s)
+    engine.alone()
     plain: dict[str, type[WallClock] | type[CpuClock]] = {"wall": WallClock, "cpu": CpuClock, "asked": AskedClock}
     return plain[arguments.clock]()
 
@@ -179,7 +180,7 @@ def main() -> None:
     engine = Engine(arguments.model, options(arguments))
     for tokens in (16, 64, 256):  # kernels are chosen and compiled at the first use of a shape
         list(run(engine, Prompts(4, tokens), engine.limits(1)))
-    Replayer(engine, requests, clock_of(arguments)).run()
+    Replayer(engine, requests, clock_of(arguments, engine)).run()
     write_served(arguments.out, arguments.clock, engine, engine.facts(arguments.name or arguments.model), requests)
     tell(ended="the trace")
     leave()

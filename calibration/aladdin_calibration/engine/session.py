@@ -50,7 +50,7 @@ def main() -> None:
     for number, (trace, served) in enumerate(zip(arguments.trace, arguments.served, strict=True)):
         tell(now=f"replay {number + 1} of {len(arguments.trace)}")
         engine.preemptions = 0
-        replayer = Replayer(engine, read_trace(trace), clock_of(arguments))
+        replayer = Replayer(engine, read_trace(trace), clock_of(arguments, engine))
         replayer.run()
         write_served(served, arguments.clock, engine, facts, replayer.requests)
     leave()

@@ -23,6 +23,7 @@ from aladdin_traces.trace import Trace
 _MS = 1000.0
 _KEYS = ("arrival_ms", "input_length", "output_length", "session_id", "hash_ids")
 _TELLING = ("turns", "text_input", "text", "texts", "delay", "session_id")
+_PLAIN = {"input_length", "output_length", "hash_ids"}
 
 
 class _Clock:
@@ -106,10 +107,12 @@ def _whole(source: Source, place: str, key: str, value: object) -> int:
 
 
 def _refusal(source: Source) -> str | None:
-    first = source.first
-    if not set(_TELLING).isdisjoint(first):
+    keys = {key for fields in source.head for key in fields}
+    if not keys.isdisjoint(_TELLING):
         return None
-    if {"timestamp", "input_length"} <= set(first) and type(first["timestamp"]) is int:
+    if {"timestamp", "input_length"} <= keys and all(type(time) is int for time in source.head_values("timestamp")):
+        return None
+    if "input_length" in keys and keys <= _PLAIN:
         return None
     return f"no key {', '.join(_TELLING)}, nor timestamp in whole milliseconds with input_length"
 

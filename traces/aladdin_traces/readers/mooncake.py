@@ -64,13 +64,17 @@ def _is_coarse(milliseconds: FloatArray) -> bool:
 
 def _refusal(source: Source) -> str | None:
     if not source.is_json:
-        return None if {"timestamp", "hash_ids"} <= set(source.columns) else "no columns timestamp and hash_ids"
-    if not {"input_length", "hash_ids"} <= set(source.first):
-        return "no keys input_length and hash_ids"
+        if not {"timestamp", "hash_ids"} <= set(source.columns):
+            return "no columns timestamp and hash_ids"
+        return "hash_ids is no list" if source.holds_parts("hash_ids") else None
+    if not {"input_length", "output_length", "hash_ids"} <= set(source.first):
+        return "no keys input_length, output_length and hash_ids"
     if not isinstance(source.first["hash_ids"], list):
         return "hash_ids is no list"
-    if not {"session_id", "delay"}.isdisjoint(source.first):
+    if source.head_values("session_id") or source.head_values("delay"):
         return "session_id and delay are aiperf's"
+    if any(isinstance(time, float) and not time.is_integer() for time in source.head_values("timestamp")):
+        return "times with fractions are guidellm's seconds"
     return None
 
 

@@ -28,6 +28,8 @@ def _read(source: Source, options: ReadOptions) -> Trace:
 
 
 def _refusal(source: Source) -> str | None:
+    if source.holds_parts("hash_ids"):
+        return None
     return None if isinstance(source.first.get("hash_ids"), dict) else "no key hash_ids with an object of parts"
 
 

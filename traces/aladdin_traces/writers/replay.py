@@ -54,7 +54,8 @@ def _write_timed_trace(trace: Trace, path: Path, packed: bool) -> None:
 
 
 def _write_aiperf(trace: Trace, path: Path, packed: bool) -> None:
-    _write_keys(trace, _milliseconds(trace), trace.prefix_blocks, path, packed)
+    sessions = None if trace.session is None else trace.session.astype(object).tolist()
+    _write_keys(trace, _milliseconds(trace), trace.prefix_blocks, path, packed, sessions)
 
 
 def _milliseconds(trace: Trace) -> list[int]:
@@ -62,13 +63,22 @@ def _milliseconds(trace: Trace) -> list[int]:
     return times
 
 
-def _write_keys(trace: Trace, times: Sequence[float], blocks: PrefixBlocks | None, path: Path, packed: bool) -> None:
+def _write_keys(
+    trace: Trace,
+    times: Sequence[float],
+    blocks: PrefixBlocks | None,
+    path: Path,
+    packed: bool,
+    sessions: Sequence[object] | None = None,
+) -> None:
     lengths = zip(times, trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), strict=True)
     with text_file(path, packed) as text:
         for request, (time, prompt, output) in enumerate(lengths):
             row = {"timestamp": time, "input_length": prompt, "output_length": output}
             ids = {} if blocks is None else {"hash_ids": blocks[request].tolist()}
-            text.write(json.dumps({**row, **ids}) + "\n")
+            name = None if sessions is None else sessions[request]
+            session = {"session_id": name} if isinstance(name, str | int) else {}
+            text.write(json.dumps({**row, **ids, **session}) + "\n")
 
 
 def own_blocks(trace: Trace, block_size: int) -> PrefixBlocks:
