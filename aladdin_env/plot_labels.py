@@ -43,7 +43,7 @@ _ANGLES = (
 def place_labels(
     axes: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str], colours: Sequence[str]
 ) -> None:
-    """Write each label near its point, clear of the other labels and points, with a thin line where it stands apart.
+    """Write each label near its point, clear of other text and points, with a thin line where it stands apart.
 
     Greedy: the most crowded points choose last.
     """
@@ -52,6 +52,7 @@ def place_labels(
     inside = axes.get_window_extent()
     frame = (inside.x0, inside.y0, inside.x1, inside.y1)
     taken: list[Box] = [_around(x, y) for x, y in pixels]
+    taken += [text.get_window_extent().extents for text in axes.texts]
     for i in sorted(range(len(points)), key=lambda i: _crowd(pixels, i)):
         size = _size(axes, labels[i])
         found = _free_place(pixels[i], size, taken, frame)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ALADDIN, _HELD, _MISSED, _RATE = "#1b7f4d", "#2f5d8a", "#9a9a9a", "#d9d9d9"
+_BOUND = "#7a5195"
+_NEAR = 0.4  # share of the least cost from which a bound is drawn: the axis must reach it
 _LINES = (_ALADDIN, "#c8553d", "#2f5d8a", "#b58900")
 _TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 0.99999)
 
@@ -78,6 +80,7 @@ def _attainment_against_cost(axes: Axes, found: Comparison) -> None:
     _attainment_ticks(axes, max(0.0, lowest - 0.12 * (top - lowest)), top)
     axes.margins(x=0.18)
     axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
+    _bound(axes, found, min(x for x, _ in points))
     axes.set_xlabel("cost, on the workers each policy needs" if rows[0].is_search else "cost")
     axes.set_ylabel("requests within their SLO")
     axes.set_title("SLO attainment against cost", fontsize=10, loc="left")
@@ -86,6 +89,19 @@ def _attainment_against_cost(axes: Axes, found: Comparison) -> None:
     labels = [_label(row) for row in rows]
     colours = [_colour(row, found.target) for row in rows]
     place_labels(axes, points, labels, colours)
+
+
+def _bound(axes: Axes, found: Comparison, cheapest: float) -> None:
+    """A line at the least cost of any policy that holds the target, where it is near enough to be seen."""
+    bound = float(np.mean(found.bounds))
+    if not _NEAR * cheapest <= bound <= axes.get_xlim()[1]:
+        return
+    left, right = axes.get_xlim()
+    axes.set_xlim(left=max(0.0, min(left, bound - 0.06 * (right - bound))))
+    axes.axvline(bound, color=_BOUND, linewidth=0.8, zorder=1.5)
+    text = f"no policy holds {found.target * 100:.4g} % for less "
+    at = axes.get_xaxis_transform()
+    axes.text(bound, 0.98, text, rotation=90, ha="right", va="top", fontsize=8, color=_BOUND, transform=at)
 
 
 def _name_the_missing(axes: Axes, names: Sequence[str]) -> None:

@@ -31,6 +31,7 @@ from aladdin_env.compare import (
     contenders,
     default_contenders,
     rounds,
+    searches,
 )
 from aladdin_env.compare import compare as run_comparison
 from aladdin_env.compare.comparison import check_share
@@ -133,7 +134,7 @@ def _fewest(asked: _Question, max_workers: int | None) -> Comparison:
         raise InputError("--max-workers", max_workers, "give 1 to 8192")
     ladder = Ladder.of(asked.scenario, asked.counts, max_workers)
     entered, remarks = asked.entered(asked.scenario.with_workers(ladder.counts(ladder.least)))
-    with progress_bar("searching", len(entered)) as told:
+    with progress_bar("searching", searches(len(entered), len(asked.seeds))) as told:
         found = compare_fewest(
             asked.scenario, entered, asked.seeds, target=asked.target, ladder=ladder, jobs=asked.jobs, progress=told
         )

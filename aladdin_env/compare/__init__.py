@@ -1,6 +1,6 @@
 """Comparing policies: who takes part, on which draws, what it costs, and how sure that is."""
 
-from aladdin_env.compare.comparison import TARGET, Comparison, compare, compare_fewest, rounds
+from aladdin_env.compare.comparison import TARGET, Comparison, compare, compare_fewest, rounds, searches
 from aladdin_env.compare.contenders import Contender, contenders, default_contenders, is_scaling
 from aladdin_env.compare.rows import MEASURES, Row
 from aladdin_env.compare.search import Ladder, Search
@@ -22,4 +22,5 @@ __all__ = [
     "estimate",
     "is_scaling",
     "rounds",
+    "searches",
 ]

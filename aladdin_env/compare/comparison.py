@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from aladdin_env.compare.bounds import Bound, bound_of
 from aladdin_env.compare.contenders import Contender, is_scaling
 from aladdin_env.compare.rows import Row, in_order, make_row
 from aladdin_env.compare.search import Ladder, Question, Search, fewest_workers
@@ -28,6 +29,7 @@ class Comparison:
         target: Attainment that divides the rows.
         fleets: The fleet over time under the first seed, by policy.
         rate_rps: Requests per second that arrived, on average over time and seeds.
+        bounds: By seed, the cost below which no policy holds ``target``; a fixed fleet may then be of any size.
         notes: What a reader of the table should know, a line each.
     """
 
@@ -37,6 +39,7 @@ class Comparison:
     target: float
     fleets: dict[str, pd.DataFrame]
     rate_rps: float
+    bounds: tuple[float, ...]
     notes: list[str] = field(default_factory=list)
 
 
@@ -47,13 +50,20 @@ class _Round:
     keep_fleet: bool
 
 
-def _simulate(lab: Lab, unit: _Round, progress: Progress) -> Run:
+def _simulate(lab: Lab, unit: _Round | Bound, progress: Progress) -> Run | float:
+    if isinstance(unit, Bound):
+        return bound_of(lab, unit)
     return lab.run(unit.contender, unit.seed, keep_fleet=unit.keep_fleet, progress=progress)
 
 
 def rounds(policies: int, seeds: int) -> int:
-    """Units of work of :func:`compare`, for a progress bar."""
-    return policies * seeds
+    """Units of work of :func:`compare`, for a progress bar: each policy and the bound, under each seed."""
+    return (policies + 1) * seeds
+
+
+def searches(policies: int, seeds: int) -> int:
+    """Units of work of :func:`compare_fewest`: each policy, and the bound under each seed."""
+    return policies + seeds
 
 
 def compare(
@@ -80,15 +90,20 @@ def compare(
     """
     checked = _checked_seeds(seeds)
     check_share("target", target)
-    units = [_Round(one, seed, seed == checked[0]) for seed in checked for one in entered]
-    runs = Crew(scenario, _simulate, jobs=jobs, progress=progress).do(units)
+    units: list[_Round | Bound] = []
+    for seed in checked:
+        units += [_Round(one, seed, seed == checked[0]) for one in entered]
+        units.append(Bound(seed, target, any_size=not is_scaling(scenario)))
+    done = Crew(scenario, _simulate, jobs=jobs, progress=progress).do(units)
+    runs = [one for one in done if isinstance(one, Run)]
+    bounds = tuple(one for one in done if isinstance(one, float))
     by_policy = {one.label: runs[i :: len(entered)] for i, one in enumerate(entered)}
     reference = next((by_policy[one.label] for one in entered if one.is_reference), None)
-    rows = [make_row(one, by_policy[one.label], reference) for one in entered]
+    rows = [make_row(one, by_policy[one.label], reference, bounds) for one in entered]
     fleets = {label: mine[0].fleet for label, mine in by_policy.items() if mine[0].fleet is not None}
     rate_rps = _rate_rps(scenario, by_policy[entered[0].label])
     notes = _notes(scenario, checked, reference)
-    return Comparison(scenario, in_order(rows, target), checked, target, fleets, rate_rps, notes)
+    return Comparison(scenario, in_order(rows, target), checked, target, fleets, rate_rps, bounds, notes)
 
 
 def compare_fewest(
@@ -110,7 +125,7 @@ def compare_fewest(
         target: Attainment to hold, above 0 and at most 1.
         ladder: The fleets to search; by default in the proportions of the scenario's.
         jobs: Processes; None: several where that pays.
-        progress: Told how many policies are done.
+        progress: Told how many of :func:`searches` are done.
 
     Raises:
         InputError: a scenario that cannot work, a policy that answers nonsense.
@@ -118,14 +133,17 @@ def compare_fewest(
     checked = _checked_seeds(seeds)
     check_share("target", target)
     steps = ladder or Ladder.of(scenario)
-    units = [Question(one, checked, target, steps, sum(steps.shares)) for one in entered]
-    found = Crew(scenario, fewest_workers, jobs=jobs, progress=progress).do(units)
+    units: list[Question | Bound] = [Question(one, checked, target, steps, sum(steps.shares)) for one in entered]
+    units += [Bound(seed, target, any_size=True) for seed in checked]
+    done = Crew(scenario, _search, jobs=jobs, progress=progress).do(units)
+    found = [one for one in done if isinstance(one, Search)]
+    bounds = tuple(one for one in done if isinstance(one, float))
     held = next((s.runs for s in found if s.contender.is_reference and s.workers is not None), None)
-    rows = [_searched_row(scenario, one, held) for one in found]
+    rows = [_searched_row(scenario, one, held, bounds) for one in found]
     fleets = {s.contender.label: s.runs[0].fleet for s in found if s.runs[0].fleet is not None}
     notes = _notes(scenario, checked, held) + _search_notes(found, steps)
     rate_rps = _rate_rps(scenario, found[0].runs)
-    return Comparison(scenario, in_order(rows, target), checked, target, fleets, rate_rps, notes)
+    return Comparison(scenario, in_order(rows, target), checked, target, fleets, rate_rps, bounds, notes)
 
 
 def gpus_of(scenario: Scenario, counts: Sequence[int]) -> int:
@@ -139,12 +157,17 @@ def check_share(name: str, value: float) -> None:
         raise InputError(name, value, "give a share above 0 and at most 1, such as 0.99")
 
 
-def _searched_row(scenario: Scenario, search: Search, held: Sequence[Run] | None) -> Row:
+def _search(lab: Lab, unit: Question | Bound, progress: Progress) -> Search | float:
+    return bound_of(lab, unit) if isinstance(unit, Bound) else fewest_workers(lab, unit, progress)
+
+
+def _searched_row(scenario: Scenario, search: Search, held: Sequence[Run] | None, bounds: Sequence[float]) -> Row:
     holds = search.workers is not None
     gpus = gpus_of(scenario, search.counts) if holds else None
     return make_row(
-        search.contender, search.runs, held if holds else None, workers=search.workers, gpus=gpus, is_search=True
-    )
+        search.contender, search.runs, held if holds else None, bounds,
+        workers=search.workers, gpus=gpus, is_search=True,
+    )  # fmt: skip
 
 
 def _rate_rps(scenario: Scenario, runs: Sequence[Run]) -> float:

@@ -11,12 +11,12 @@ from aladdin_env.compare.contenders import Contender
 from aladdin_env.compare.statistics import Estimate, estimate
 from aladdin_env.compare.work import Run
 
-#: Measures of a row, as `aladdin compare --json` names them; the last is the ratio to Aladdin's cost, seed by seed.
+#: Measures of a row, as `aladdin compare --json` names them; the last two are ratios of costs, seed by seed: to
+#: Aladdin's, and to the least that any policy spends (see :mod:`aladdin_env.yardsticks`).
 MEASURES = (
     "slo_attainment", "ttft_p50_s", "ttft_p99_s", "atgt_p50_s", "atgt_p99_s", "goodput_rps", "gpu_hours", "cost",
-    "cost_vs_aladdin",
+    "cost_vs_aladdin", "cost_vs_bound",
 )  # fmt: skip
-RATIO = "cost_vs_aladdin"
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,19 @@ def _or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def make_row(contender: Contender, runs: Sequence[Run], reference: Sequence[Run] | None, **more: Any) -> Row:
-    """The row of a policy's runs, one per seed; ``reference`` are Aladdin's on the same seeds."""
+def make_row(
+    contender: Contender,
+    runs: Sequence[Run],
+    reference: Sequence[Run] | None,
+    bounds: Sequence[float] | None = None,
+    **more: Any,
+) -> Row:
+    """The row of a policy's runs, one per seed; ``reference`` are Aladdin's, ``bounds`` the least costs, by seed."""
+    costs = None if reference is None else [run.summary["cost"] for run in reference]
+    ratios = {"cost_vs_aladdin": _ratios(runs, costs), "cost_vs_bound": _ratios(runs, bounds)}
     estimates = {}
     for name in MEASURES:
-        values = _ratios(runs, reference) if name == RATIO else [run.summary[name] for run in runs]
+        values = ratios[name] if name in ratios else [run.summary[name] for run in runs]
         most = 1.0 if name == "slo_attainment" else math.inf
         estimates[name] = estimate(values, least=0.0, most=most)
     return Row(
@@ -80,11 +88,11 @@ def make_row(contender: Contender, runs: Sequence[Run], reference: Sequence[Run]
     )
 
 
-def _ratios(runs: Sequence[Run], reference: Sequence[Run] | None) -> list[float]:
-    if reference is None:
+def _ratios(runs: Sequence[Run], costs: Sequence[float] | None) -> list[float]:
+    if costs is None:
         return [math.nan]
-    pairs = zip((r.summary["cost"] for r in runs), (r.summary["cost"] for r in reference), strict=True)
-    return [mine / his if his > 0 else math.nan for mine, his in pairs]
+    pairs = zip((run.summary["cost"] for run in runs), costs, strict=True)
+    return [mine / other if other > 0 else math.nan for mine, other in pairs]
 
 
 def in_order(rows: Sequence[Row], target: float) -> list[Row]:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from aladdin_env.compare.contenders import Contender
 from aladdin_env.scenario import Scenario
+from aladdin_traces import Trace
 
 Unit = TypeVar("Unit")
 Outcome = TypeVar("Outcome")
@@ -63,6 +64,11 @@ class Lab:
         simulator = self._simulator(seed, counts)
         result = simulator.run(contender.make(simulator.scenario), progress=progress)
         return Run(result.summary, result.fleet if keep_fleet else None)
+
+    def trace(self, seed: int) -> Trace:
+        """The requests of the episode that all policies meet under ``seed``."""
+        drawn: Trace = self._simulator(seed, None).draws.trace
+        return drawn
 
     def _simulator(self, seed: int, counts: tuple[int, ...] | None) -> Any:
         from aladdin_env.simulator.run import Simulator  # compiles on import

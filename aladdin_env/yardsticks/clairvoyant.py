@@ -61,13 +61,19 @@ def lower_bound(scenario: Scenario, trace: Trace, attainment: float = 0.99, unit
     Requests that fit on no worker are counted as free: no policy can serve them.
 
     Raises:
-        InputError: No share, or an unknown unit.
+        InputError: No request, no share, or an unknown unit.
     """
     if unit not in UNITS:
         raise InputError("unit", unit, f"give one of {', '.join(UNITS)}")
+    if len(trace) == 0:
+        raise InputError("trace", "0 requests", "give at least one")
     fleet = _Fleet.of(scenario, trace, unit)
     misses = _allowed_misses(len(trace), attainment)
-    value = max(_best(fleet, _Requests.of(scenario, trace), misses), fleet.kept_per_s * float(trace.arrival_s[-1]))
+    requests = _Requests.of(scenario, trace)
+    value = max(
+        _best(fleet, requests.take(np.flatnonzero(requests.fits)), misses),
+        fleet.kept_per_s * float(trace.arrival_s[-1]),
+    )
     return LowerBound(value, unit, attainment, len(trace), misses)
 
 
@@ -83,42 +89,53 @@ def least_workers(scenario: Scenario, trace: Trace, attainment: float = 0.99) ->
     types = scenario.fleet.types
     if len(types) != 1:
         raise InputError("fleet.types", len(types), "give a fleet of one worker type")
-    misses, targets = _allowed_misses(len(trace), attainment), scenario.slo.targets()
+    if len(trace) == 0:
+        raise InputError("trace", "0 requests", "give at least one")
+    misses, goal = _allowed_misses(len(trace), attainment), scenario.slo.targets()[trace.klass]
+    fleet, requests = _Fleet.of(scenario, trace, "gpu_seconds"), _Requests.of(scenario, trace)
+    due_s = trace.arrival_s + goal[:, 0] + goal[:, 1] * (trace.output_tokens - 1)
     best = 1
     for pieces in (2**k for k in range(_WINDOWS)):
         edges = np.linspace(0.0, float(trace.arrival_s[-1]), pieces + 1)
         for start_s, end_s in pairwise(edges.tolist()):
-            inside = np.flatnonzero((trace.arrival_s >= start_s) & (trace.arrival_s <= end_s))
-            if len(inside) <= misses:
+            inside = (trace.arrival_s >= start_s) & (trace.arrival_s <= end_s)
+            if np.count_nonzero(inside) <= misses:
                 continue
-            part = trace.take(inside)
-            fleet = _Fleet.of(scenario, part, "gpu_seconds")
-            work_s = _best(fleet, _Requests.of(scenario, part), misses) / types[0].gpus
-            goal = targets[part.klass]
-            due_s = part.arrival_s + goal[:, 0] + goal[:, 1] * (part.output_tokens - 1)
-            best = max(best, math.ceil(work_s / float(due_s.max() - start_s) - 1e-9))
+            work_s = _best(fleet, requests.take(np.flatnonzero(inside & requests.fits)), misses) / types[0].gpus
+            best = max(best, math.ceil(work_s / float(due_s[inside].max() - start_s) - 1e-9))
     return best
 
 
 @dataclass(frozen=True)
 class _Requests:
-    """Lengths as floats, seconds between first and last token that the SLO allows, and where prefixes are shared."""
+    """Lengths in tokens, seconds between first and last token that the SLO allows, and who fits on some worker."""
 
     prompt: NDArray[np.int64]
     fresh: Array
     decoded: NDArray[np.int64]
     allowed_s: Array
+    fits: NDArray[np.bool_]
 
     @classmethod
     def of(cls, scenario: Scenario, trace: Trace) -> _Requests:
         prompt, decoded = trace.prompt_tokens.astype(np.int64), trace.output_tokens.astype(np.int64) - 1
-        allowed_s = scenario.slo.targets()[trace.klass, 1] * decoded
+        allowed_s = scenario.slo.targets()[trace.klass, 1] * decoded + _lent_s(scenario) * (decoded > 0)
         fits = prompt + decoded <= max(kind.longest_request_tokens for kind in scenario.fleet.types)
-        found = cls(prompt, _fresh_tokens(scenario, trace), decoded, allowed_s)
-        return found.take(np.flatnonzero(fits))
+        return cls(prompt, _fresh_tokens(scenario, trace), decoded, allowed_s, fits)
 
     def take(self, which: NDArray[np.int64]) -> _Requests:
-        return _Requests(self.prompt[which], self.fresh[which], self.decoded[which], self.allowed_s[which])
+        columns = (self.prompt, self.fresh, self.decoded, self.allowed_s, self.fits)
+        return _Requests(*(column[which] for column in columns))
+
+
+def _lent_s(scenario: Scenario) -> float:
+    """Split: the client sees the first token a prefill worker's overhead late, the last one a decode worker's."""
+    if not scenario.fleet.is_split:
+        return 0.0
+    seen = {
+        role: [k.latency.overhead_s for k in scenario.fleet.types if k.role == role] for role in ("prefill", "decode")
+    }
+    return max(seen["prefill"]) - min(seen["decode"])
 
 
 @dataclass(frozen=True)
@@ -137,7 +154,8 @@ class _Fleet:
 
         kinds = scenario.fleet.types
         longest, shared = int(trace.prompt_tokens.max()), trace.prefix_blocks is not None
-        made = [(k.role, WorkerShares(k, price(k), longest, shared and k.prefix_cache)) for k in kinds]
+        context = int((trace.prompt_tokens.astype(np.int64) + trace.output_tokens - 1).max())
+        made = [(k.role, WorkerShares(k, price(k), longest, context, shared and k.prefix_cache)) for k in kinds]
         roles = [tuple(one for role, one in made if role == wanted) for wanted in ("mixed", "prefill", "decode")]
         return cls(roles[0], roles[1], roles[2], sum(price(kind) * kind.minimum for kind in kinds))
 
@@ -169,7 +187,11 @@ def _decoding(one: WorkerShares, requests: _Requests, prices: Prices) -> Array:
     longest = int((requests.prompt + requests.decoded).max())
     costs = one.token_costs(longest, prices)
     # Multipliers of a chunked type price a recomputed token as any prompt token.
-    again = prices.prefill if one.kind.scheduler == "chunked" else one.exclusive_prefill
+    again = one.exclusive_recomputation
+    if one.kind.scheduler == "chunked":
+        again = min(again, prices.prefill) if one.kind.max_num_seqs > 1 else np.inf
+    if np.isinf(again):  # nobody can be preempted
+        return _between(costs, requests.prompt, requests.decoded)
     if not one.shares_kv:
         costs = np.minimum(costs, again * np.arange(longest + 1))
         return _between(costs, requests.prompt, requests.decoded)

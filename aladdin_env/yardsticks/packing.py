@@ -44,8 +44,9 @@ def room_for(kind: WorkerType, atgt_s: float, most: int, theta: float = 1.0) -> 
     ``(theta ATGT - alpha_b) / beta_b``; negative where not even an empty context is in time.
     """
     alpha, beta = kind.latency.decode.tables(most)
-    with np.errstate(divide="ignore"):
-        room: Array = (theta * atgt_s - alpha[1:]) / beta[1:]
+    spare = theta * atgt_s - alpha[1:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        room: Array = np.where((beta[1:] == 0.0) & (spare >= 0.0), np.inf, spare / beta[1:])
     return room
 
 
@@ -81,12 +82,13 @@ def fewest_bins(
     if not 1 <= len(context) <= _MOST or len(kv) != len(context):
         raise InputError("context_tokens", len(context), f"give 1 to {_MOST} requests, and as many kv_tokens")
     most = min(len(context), kind.max_num_seqs)
-    room = room_for(kind, atgt_s, most, theta)
-    memory: Array = gamma * kind.kv_blocks * kind.block_size - kind.latency.kv_overhead_tokens * np.arange(1, most + 1)
-    alone = (context > room[0]) | (kv > memory[0])
+    room = np.minimum(room_for(kind, atgt_s, most, theta), context.sum())  # more than all is never needed
+    overhead = kind.latency.kv_overhead_tokens * np.arange(1.0, most + 1.0)
+    memory = np.asarray(gamma * kind.kv_blocks * kind.block_size - overhead, dtype=np.float64)
+    alone = (context > room.max()) | (kv > memory[0])
     if alone.any():
         at = int(np.argmax(alone))
-        raise InputError(f"context_tokens[{at}]", context[at], "an empty worker cannot serve it within the objective")
+        raise InputError(f"context_tokens[{at}]", context[at], "no worker can serve it within the objective")
     return _solve(context, kv, room, memory, _first_fit(context, kv, room, memory), time_limit_s)
 
 

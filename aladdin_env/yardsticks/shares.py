@@ -41,12 +41,14 @@ class WorkerShares:
         kind: The worker type.
         price: Currency per second of one worker.
         longest_prompt: Of the trace, tokens: a prompt beyond the token budget may be prefilled alone.
+        longest_context: Prompt and output together, tokens: so much may be recomputed alone after a preemption.
         shares_kv: Whether prompts may share KV blocks, so that contexts together may exceed the memory.
     """
 
     kind: WorkerType
     price: float
     longest_prompt: int
+    longest_context: int
     shares_kv: bool
 
     @cached_property
@@ -67,10 +69,18 @@ class WorkerShares:
     @cached_property
     def exclusive_prefill(self) -> float:
         """Currency per prompt token of a step that only prefills, at its best size."""
+        return self._cheapest_token(self.longest_prompt)
+
+    @cached_property
+    def exclusive_recomputation(self) -> float:
+        """The same for what is recomputed after a preemption, which may be longer; infinite where nobody can preempt."""
+        return np.inf if self.kind.max_num_seqs == 1 else self._cheapest_token(self.longest_context)
+
+    def _cheapest_token(self, longest: int) -> float:
         law = self.kind.latency.prefill
         most = float(self.kind.max_num_batched_tokens)
         if self.kind.scheduler != "chunked":
-            most = max(most, float(self.longest_prompt))
+            most = max(most, float(longest))
         sizes = _sizes(law, most)
         return self.price * float((_seconds(law, sizes) / sizes).min())
 

@@ -4,11 +4,12 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from aladdin_env import InputError
+from aladdin_env import Fleet, InputError, yardsticks
 from aladdin_env.cli import app
 from aladdin_env.compare import MEASURES, Ladder, compare, compare_fewest, contenders, default_contenders
 from aladdin_env.compare.contenders import Contender, default_specs
@@ -19,7 +20,7 @@ from aladdin_traces import FixedLengths, Poisson, Workload
 
 KEYS = [
     "policy", "slo_attainment", "ttft_p50_s", "ttft_p99_s", "atgt_p50_s", "atgt_p99_s", "goodput_rps", "gpu_hours",
-    "cost", "cost_vs_aladdin",
+    "cost", "cost_vs_aladdin", "cost_vs_bound",
 ]  # fmt: skip
 FIXED = ["toy_spread", "toy_coin", "aladdin", "least_request"]
 
@@ -29,7 +30,7 @@ def fixed(scenario):
 
 
 def numbers(found):
-    return {row.policy: [row[name] for name in MEASURES[:-1]] for row in found.rows}
+    return {row.policy: [row[name] for name in MEASURES if name != "cost_vs_aladdin"] for row in found.rows}
 
 
 def test_json_has_the_stable_keys(cli, scenario_file):
@@ -39,6 +40,7 @@ def test_json_has_the_stable_keys(cli, scenario_file):
     assert [list(row) for row in rows] == [KEYS, KEYS]
     by_policy = {row["policy"]: row for row in rows}
     assert by_policy["aladdin"]["cost_vs_aladdin"] == 1.0
+    assert by_policy["aladdin"]["cost_vs_bound"] > 1.0
     assert 0 <= by_policy["toy_first"]["slo_attainment"] <= 1
 
 
@@ -132,6 +134,50 @@ def test_the_ratio_is_taken_seed_by_seed():
     assert math.isnan(make_row(Contender("x", "x"), [run_of(2.0)], None)["cost_vs_aladdin"].mean)
 
 
+def test_the_bound_is_that_of_each_seed_and_shared_by_all_policies(scenario, monkeypatch):
+    asked = []
+
+    def noted(*arguments):
+        asked.append(yardsticks.LowerBound(2.0 + len(asked), "cost", 0.9, 1, 0))
+        return asked[-1]
+
+    monkeypatch.setattr(yardsticks, "lower_bound", noted)
+    found = compare(scenario, contenders(scenario, ["toy_spread", "toy_coin"]), [3, 5], target=0.9, jobs=1)
+    assert found.bounds == (2.0, 3.0)
+    assert len(asked) == 2
+    row = make_row(Contender("x", "x"), [run_of(2.0), run_of(6.0)], None, found.bounds)
+    assert row["cost_vs_bound"].mean == 1.5  # the mean of 1 and 2, not 8 / 5
+    assert math.isnan(make_row(Contender("x", "x"), [run_of(2.0)], None)["cost_vs_bound"].mean)
+
+
+def test_minima_count_in_the_bound_of_a_fleet_that_scales(scenario):
+    trace = scenario.workload.sample(np.random.default_rng(0), scenario.horizon_s)
+    entered = contenders(scenario, ["toy_spread+toy_rate"])
+    (kind,) = scenario.fleet.types
+    big = replace(scenario, fleet=Fleet((replace(kind, minimum=2),)))
+    scaling = [compare(one, entered, [0], jobs=1).bounds for one in (scenario, big)]
+    assert scaling[0] == (yardsticks.lower_bound(scenario, trace).value,)
+    assert scaling[1] == (2 * kind.price_per_s * trace.arrival_s[-1],)
+
+
+def test_the_bound_of_a_fixed_fleet_is_that_of_any_size(scenario):
+    entered = contenders(fixed(scenario), ["toy_spread"])
+    (kind,) = scenario.fleet.types
+    free = replace(scenario, fleet=Fleet((replace(kind, minimum=0),)))
+    trace = free.workload.sample(np.random.default_rng(0), free.horizon_s)
+    bound = yardsticks.lower_bound(free, trace).value
+    ladder = Ladder.of(scenario, most=8)
+    side_by_side, searched = (
+        compare(fixed(scenario), entered, [0], jobs=1),
+        compare_fewest(
+            replace(scenario, fleet=Fleet((replace(kind, minimum=2),))), entered, [0], ladder=ladder, jobs=1
+        ),
+    )
+    for found in (side_by_side, searched):
+        assert found.bounds == (bound,)
+        assert found.rows[0]["cost_vs_bound"].mean == found.rows[0]["cost"].mean / bound
+
+
 def test_sorted_by_cost_among_those_that_hold_then_by_attainment():
     made = [("dear", 3.0, 0.999), ("cheap", 1.0, 0.99), ("poor", 0.5, 0.5), ("fair", 9.0, 0.9)]
     rows = [make_row(Contender(name, name), [run_of(cost, share)], None) for name, cost, share in made]
@@ -165,6 +211,7 @@ def test_the_table_fits_and_names_are_whole(cli, scenario_file):
     for name in ("toy_spread+toy_rate", "aladdin+aladdin", "least_request+aladdin", "power_of_two+toy_rate", "±"):
         assert name in answer.stdout
     assert "scaler toy_rate: rps_per_worker=2" in answer.stdout
+    assert "vs bound: over a cost below which no policy meets it for 99 %" in answer.stdout
     assert "simulating" in answer.stderr
 
 

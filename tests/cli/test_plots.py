@@ -10,6 +10,7 @@ from aladdin_env.compare.rows import MEASURES, in_order, make_row
 from aladdin_env.compare.work import Run
 from aladdin_env.plots import comparison_figure, draw_comparison
 
+BOUND = "no policy holds 99 % for less "
 POLICIES = ["aladdin", "toy_first", "toy_coin", "toy_spread+toy_rate"]
 
 
@@ -27,10 +28,21 @@ def overlaps(axes):
 
 def test_a_point_per_policy_and_lines_of_different_fleets(scaling):
     left, right, *_ = draw_comparison(scaling).axes
-    assert {text.get_text() for text in left.texts} == {row.policy for row in scaling.rows}
+    assert {text.get_text() for text in left.texts} == {BOUND, *(row.policy for row in scaling.rows)}
     labels = [line.get_label() for line in right.get_lines()]
     assert labels == ["aladdin+aladdin", "toy_spread+toy_rate"]
     assert not overlaps(left)
+
+
+def test_a_line_at_the_bound_where_it_is_near(scaling):
+    cheapest = min(row["cost"].mean for row in scaling.rows)
+    for share, is_drawn in ((0.9, True), (0.5, True), (0.1, False)):
+        left, *_ = draw_comparison(replace(scaling, bounds=(share * cheapest,) * 2)).axes
+        assert (BOUND in {text.get_text() for text in left.texts}) == is_drawn
+        lines = [line for line in left.get_lines() if list(line.get_xdata()) == [share * cheapest] * 2]
+        assert len(lines) == is_drawn
+        assert not is_drawn or left.get_xlim()[0] < share * cheapest
+        assert not overlaps(left)
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
@@ -77,6 +89,6 @@ def test_a_search(burst, tmp_path):
     found = compare_fewest(burst, entered, [0], target=0.9, jobs=1)
     figure = draw_comparison(found)
     assert {text.get_text() for text in figure.axes[0].texts} == {
-        "toy_spread (6 GPUs)", "no fleet holds the target with toy_first",
+        "toy_spread (6 GPUs)", "no fleet holds the target with toy_first", BOUND.replace("99", "90"),
     }  # fmt: skip
     comparison_figure(found, tmp_path / "p.png")
