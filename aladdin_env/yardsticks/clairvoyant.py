@@ -70,10 +70,8 @@ def lower_bound(scenario: Scenario, trace: Trace, attainment: float = 0.99, unit
     fleet = _Fleet.of(scenario, trace, unit)
     misses = _allowed_misses(len(trace), attainment)
     requests = _Requests.of(scenario, trace)
-    value = max(
-        _best(fleet, requests.take(np.flatnonzero(requests.fits)), misses),
-        fleet.kept_per_s * float(trace.arrival_s[-1]),
-    )
+    work = _best(fleet, requests.take(np.flatnonzero(requests.fits)), misses)
+    value = max(work, fleet.kept_per_s * float(trace.arrival_s[-1]))
     return LowerBound(value, unit, attainment, len(trace), misses)
 
 
@@ -124,18 +122,18 @@ class _Requests:
         return cls(prompt, _fresh_tokens(scenario, trace), decoded, allowed_s, fits)
 
     def take(self, which: NDArray[np.int64]) -> _Requests:
-        columns = (self.prompt, self.fresh, self.decoded, self.allowed_s, self.fits)
-        return _Requests(*(column[which] for column in columns))
+        return _Requests(
+            self.prompt[which], self.fresh[which], self.decoded[which], self.allowed_s[which], self.fits[which]
+        )
 
 
 def _lent_s(scenario: Scenario) -> float:
     """Split: the client sees the first token a prefill worker's overhead late, the last one a decode worker's."""
     if not scenario.fleet.is_split:
         return 0.0
-    seen = {
-        role: [k.latency.overhead_s for k in scenario.fleet.types if k.role == role] for role in ("prefill", "decode")
-    }
-    return max(seen["prefill"]) - min(seen["decode"])
+    types = scenario.fleet.types
+    first = max(kind.latency.overhead_s for kind in types if kind.role == "prefill")
+    return first - min(kind.latency.overhead_s for kind in types if kind.role == "decode")
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def fewest_bins(
         time_limit_s: Seconds of search.
 
     Raises:
-        InputError: A share out of range, too many requests, or one that no empty worker can serve in time.
+        InputError: A share out of range, too many requests, or one that no worker can serve in time.
     """
     for name, share in (("theta", theta), ("gamma", gamma)):
         if not 0 < share <= 1:
@@ -115,6 +115,8 @@ def _solve(
 ) -> Packing:
     """Minimise the open workers; x[w, i]: request i is on worker w, z[w, b]: worker w has a batch of b + 1."""
     n, sizes, bins = len(context), len(room), int(known.max()) + 1
+    if (context > room[0]).any():  # where beta falls with the batch, who is too slow alone may do with a companion
+        bins = n
     columns = bins * (n + sizes)
     cost = np.zeros(columns)
     cost[bins * n :] = 1.0

@@ -73,7 +73,7 @@ class WorkerShares:
 
     @cached_property
     def exclusive_recomputation(self) -> float:
-        """The same for what is recomputed after a preemption, which may be longer; infinite where nobody can preempt."""
+        """The same for what is recomputed after a preemption, which may be longer; infinite where there is none."""
         return np.inf if self.kind.max_num_seqs == 1 else self._cheapest_token(self.longest_context)
 
     def _cheapest_token(self, longest: int) -> float:
