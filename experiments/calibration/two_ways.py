@@ -1,4 +1,4 @@
-"""Laws measured inside the engine beside those measured through its server: ``python -m experiments.calibration.two_ways``.
+"""Laws measured inside the engine beside those of its server: ``python -m experiments.calibration.two_ways``.
 
 Both are of the 110 M shape on one CPU thread, taken independently (calibration/measurements).
 """
