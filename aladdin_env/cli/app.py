@@ -44,7 +44,7 @@ def _one_line() -> Iterator[None]:
     except OutsideFault as fault:
         _leave(" ".join(str(fault).split()), OUTSIDE_FAULT)
     except KeyboardInterrupt as stop:
-        _leave(" ".join(("interrupted", *map(str, stop.args))), INTERRUPTED)
+        _leave("".join(("interrupted", *map(str, stop.args))), INTERRUPTED)
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             raise

@@ -235,7 +235,7 @@ def test_the_load_is_asked_for_and_bounded() -> None:
         with pytest.raises(ServerFault, match="not approved"):
             measure_server(mock.url, QUICK, approve=lambda load: bool(asked.append(load)))
         assert len(mock.bodies) == 1
-    assert "up to 2 requests and 8192 tokens of context at once, for about 0 minutes" in asked[0]
+    assert "up to 2 requests and 8192 tokens of context at once, for about 1 min" in asked[0]
 
 
 def test_the_time_budget_holds() -> None:
@@ -255,3 +255,13 @@ def test_mistakes_of_the_user(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_text("no parquet")
     with pytest.raises(InputError, match="Parquet"):
         measure_server("http://127.0.0.1:9", path=tmp_path / "x.parquet")
+
+
+def test_a_server_restarted_with_other_limits_is_not_continued(tmp_path: Path) -> None:
+    path, plan = tmp_path / "steps.parquet", replace(QUICK, max_num_seqs=None)
+    with serving(max_num_seqs=4) as mock:
+        measure_server(mock.url, plan, path)
+    before = path.read_bytes()
+    with serving(max_num_seqs=3) as mock, pytest.raises(InputError, match=r"another max_num_seqs \(4 then, 3 now\)"):
+        measure_server(mock.url, plan, path)
+    assert path.read_bytes() == before

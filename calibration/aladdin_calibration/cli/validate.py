@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from aladdin_env.simulator.setup import Draws
 
 _TABLES = (".csv", ".parquet")
+_LIMITS = ("max_num_seqs", "max_num_batched_tokens")
 
 
 def validate(
@@ -76,6 +77,9 @@ def validate(
     changes = opt.Changes(trace=trace, rate=rate, horizon=horizon, ttft=ttft, atgt=atgt)
     asked = changes.apply(replace(base, slo=replace(base.slo, classes=())))
     asked = replace(asked, name=f"{len(url)} servers", fleet=Fleet((kind,)))
+    missing = [f"--{name.replace('_', '-')} {getattr(kind, name)}" for name in _LIMITS if limits[name] is None]
+    if missing:
+        stderr().print(f"simulating servers with {', '.join(missing)}: give what yours were started with")
     say_if_compiling()
     _Run(asked, tuple(url), policy, seed, api_key_env, max_prompt, max_output, clock, out).present(json)
 
@@ -110,7 +114,8 @@ class _Run:
             write_table(real.join(simulated.add_prefix("simulated_")), self.out)
             stderr().print(f"wrote {self.out}")
         check_served(real)
-        _present(compare(real, simulated, scenario.slo, self.clock, preemptions), self.policy, json)
+        overhead_s = scenario.fleet.types[0].latency.overhead_s
+        _present(compare(real, simulated, scenario.slo, self.clock, preemptions, overhead_s), self.policy, json)
 
     def _draws(self) -> Draws:
         from aladdin_env.simulator.setup import draw

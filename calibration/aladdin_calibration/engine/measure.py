@@ -268,12 +268,10 @@ def read_recording(recording: str | Path, clock: str = "auto") -> Measurement:
     if clock == "reference":
         steps["seconds"] *= _typical_s(steps) / steps["reference_s"]
     steps["sum_squares"] = steps["sum_squares"].astype(float)
-    return Measurement(
-        steps[list(RAW_COLUMNS)],
-        WorkerFacts.from_dict({**facts, "clock": CLOCKS[clock], "date": day}).with_gap(
-            "request overhead outside the engine: measure a running server for it"
-        ),
-    )
+    measured = WorkerFacts.from_dict({**facts, "clock": CLOCKS[clock], "date": day})
+    for gap in (*head["gaps"], "request overhead outside the engine: measure a running server for it"):
+        measured = measured.with_gap(gap)
+    return Measurement(steps[list(RAW_COLUMNS)], measured)
 
 
 def reference_s(recording: str | Path) -> float:
@@ -297,9 +295,10 @@ def _read(recording: str | Path) -> tuple[dict[str, Any], pd.DataFrame]:
     rows = list(_complete(Path(recording)))
     if not rows or "facts" not in rows[0]:
         raise InputError("recording", str(recording), "give a file that the engine's recorder wrote")
-    if len(rows) == 1:
+    if not any("config" in row for row in rows):
         raise InputError("recording", str(recording), "no configuration is complete; measure for longer")
-    return rows[0], pd.DataFrame(rows[1:])
+    gaps = list(dict.fromkeys(row["gap"] for row in rows if "gap" in row))
+    return {**rows[0], "gaps": gaps}, pd.DataFrame([row for row in rows[1:] if "gap" not in row])
 
 
 def _auto_clock(facts: Mapping[str, Any], steps: pd.DataFrame) -> str:
@@ -321,7 +320,7 @@ def _complete(path: Path) -> Iterator[dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             return  # cut off in the middle of a line
-        if "facts" in row:
+        if "facts" in row or "gap" in row:
             yield row
         elif "done" in row:
             yield from waiting

@@ -245,6 +245,10 @@ class Recording:
         self._write([*steps, {"done": name, "repeat": repeat}])
         self.done.add((name, repeat))
 
+    def lack(self, gap: str) -> None:
+        """Note what was not measured; a later run on the same file drops the note and says anew."""
+        self._write([{"gap": gap}])
+
     def _write(self, rows: list[dict[str, Any]]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write("".join(json.dumps(row) + "\n" for row in rows))
@@ -337,9 +341,13 @@ def sweep(engine: Engine, recording: Recording, arguments: argparse.Namespace) -
             configuration = pace.fitting(whole, SHARE_OF_BUDGET * arguments.budget_s)
             if configuration is None:
                 tell(skipped=whole.name, why=SKIPPED)
+                recording.lack(f"{whole.name}: {SKIPPED}")
                 continue
             if time.perf_counter() + pace.seconds(configuration) > ends:
                 tell(ended="the time budget")
+                missing = [c.name for c in wanted if (c.name, 0) not in recording.done]
+                if missing:
+                    recording.lack(f"not measured for lack of time: {', '.join(missing)}")
                 return
             tell(done=repeat * len(wanted) + number, of=arguments.passes * len(wanted), now=configuration.name)
             at_s = recording.age_s

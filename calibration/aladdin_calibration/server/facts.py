@@ -33,7 +33,8 @@ _SAME = (
     "block_size",
     "max_model_len",
 )
-_EXPLORED = ("kv_capacity_tokens", "max_num_seqs", "max_num_batched_tokens", "prefix_cache", "overhead_s")
+_EXPLORED = ("kv_capacity_tokens", "prefix_cache", "overhead_s")
+_LIMITS = ("max_num_seqs", "max_num_batched_tokens")  # a restart may change them: looked for again every time
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,18 @@ def go_on(facts: WorkerFacts, kept: WorkerFacts, path: str) -> WorkerFacts:
             raise InputError("path", path, mend)
     unknown = [name for name in _EXPLORED if getattr(facts, name) is None]
     return replace(facts, **{name: getattr(kept, name) for name in unknown})
+
+
+def with_limits(facts: WorkerFacts, kept: WorkerFacts, path: str) -> WorkerFacts:
+    """The facts with limits that only an earlier run found; InputError where both found one and they differ."""
+    for name in _LIMITS:
+        ours, theirs = getattr(facts, name), getattr(kept, name)
+        if ours is None:
+            facts = replace(facts, **{name: theirs})
+        elif theirs is not None and ours != theirs:
+            mend = f"the server was restarted with another {name} ({theirs} then, {ours} now): give another file"
+            raise InputError("path", path, mend)
+    return facts
 
 
 async def _version(client: Client) -> str:

@@ -12,7 +12,7 @@ from statistics import median
 from aladdin_calibration.measurement import Measurement, WorkerFacts
 from aladdin_calibration.server.client import Client, ServerFault
 from aladdin_calibration.server.company import NotAdmitted
-from aladdin_calibration.server.facts import explore, go_on, greet
+from aladdin_calibration.server.facts import explore, go_on, greet, with_limits
 from aladdin_calibration.server.metrics import Watch
 from aladdin_calibration.server.plan import Configuration, Limits, Plan, configurations, limits
 from aladdin_calibration.server.probes import Prober
@@ -98,6 +98,8 @@ class _Run:
             watch = Watch(client)
             await watch.begin()
             facts, one_step = await explore(client, prompts, plan, facts)
+            if self._kept is not None:
+                facts = with_limits(facts, self._kept.facts, str(self._path))
             await watch.end()
             bounds = limits(plan, facts, one_step)
             facts = _beyond(facts, bounds)
@@ -118,8 +120,11 @@ class _Run:
         bounds = limits(self._plan, facts)
         load = (
             f"{self._client.url} ({facts.model}): up to {bounds.batch} requests and {bounds.kv} tokens of context at "
-            f"once, for about {self._plan.budget_s / 60:.0f} minutes"
+            f"once, for about {max(1, round(self._plan.budget_s / 60))} min"
         )
+        if facts.max_num_seqs is None:
+            most = int(self._plan.max_batch / self._plan.max_share) + 1
+            load += f", and up to {most} tiny requests for a moment to find max_num_seqs (state it to avoid that)"
         if self._approve is not None and not self._approve(load):
             raise ServerFault("nothing was measured: the load was not approved")
 

@@ -60,6 +60,7 @@ def compare(
     slo: SLO,
     clock: str = "client",
     preemptions: int | None = None,
+    overhead_s: float = 0.0,
 ) -> Agreement:
     """Compare a replay with the simulation of the same requests.
 
@@ -69,6 +70,7 @@ def compare(
         slo: Objectives, by class.
         clock: ``client``, or ``server`` where every served request carries the server's own times.
         preemptions: How many the real servers counted; None where unknown.
+        overhead_s: What the simulated front end adds to every token: the server's own clock does not see it.
 
     Raises:
         InputError: The rows do not belong together, or the server's clock is asked for and missing.
@@ -76,7 +78,8 @@ def compare(
     if len(real) != len(simulated):
         raise InputError("simulated", len(simulated), f"give the same {len(real)} requests")
     targets = slo.targets()[real["klass"].to_numpy()]
-    measured, predicted = _real_times(real, clock), _simulated_times(simulated)
+    unseen_s = overhead_s if clock == "server" else 0.0
+    measured, predicted = _real_times(real, clock), _simulated_times(simulated, unseen_s)
     rows: dict[str, tuple[float, float]] = {}
     for name in ("ttft", "atgt", "e2e"):
         both = np.isfinite(measured[name]) & np.isfinite(predicted[name])
@@ -120,10 +123,10 @@ def _real_times(real: pd.DataFrame, clock: str) -> dict[str, Times]:
     return {name: np.where(served, times, np.nan) for name, times in (("ttft", ttft), ("atgt", atgt), ("e2e", e2e))}
 
 
-def _simulated_times(simulated: pd.DataFrame) -> dict[str, Times]:
+def _simulated_times(simulated: pd.DataFrame, unseen_s: float) -> dict[str, Times]:
     generated = simulated["generated_tokens"].to_numpy(dtype=float)
-    ttft = (simulated["first_token_s"] - simulated["arrival_s"]).to_numpy(dtype=float)
-    e2e = (simulated["finish_s"] - simulated["arrival_s"]).to_numpy(dtype=float)
+    ttft = (simulated["first_token_s"] - simulated["arrival_s"]).to_numpy(dtype=float) - unseen_s
+    e2e = (simulated["finish_s"] - simulated["arrival_s"]).to_numpy(dtype=float) - unseen_s
     atgt = np.where(generated > 1, (e2e - ttft) / np.maximum(generated - 1, 1), np.nan)
     return {"ttft": ttft, "atgt": atgt, "e2e": e2e}
 

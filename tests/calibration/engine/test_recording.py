@@ -63,6 +63,15 @@ def test_a_fixed_job_beside_the_steps_takes_out_the_machines_pace(tmp_path: Path
     assert reference_s(path) == 0.004
 
 
+def test_what_was_left_out_is_a_gap_until_it_is_measured(recording: Path) -> None:
+    kept = Recording(recording, FACTS)
+    kept.lack("not measured for lack of time: two")
+    assert "not measured for lack of time: two" in read_recording(recording).facts.not_covered
+    kept = Recording(recording, FACTS)
+    kept.add("two", 0, [step(0, 4)])
+    assert not any("two" in gap for gap in read_recording(recording).facts.not_covered)
+
+
 def test_without_the_job_there_is_no_such_clock(recording: Path) -> None:
     with pytest.raises(InputError, match="give auto or one of wall, cpu"):
         read_recording(recording, "reference")
