@@ -1,77 +1,70 @@
-"""Which format a file is taken for where several would do, by its first rows and not by the very first alone."""
+"""How a format is chosen: by the content, never the name of the file; and what is said of a file of none."""
 
-from __future__ import annotations
-
-import json
+import gzip
+import random
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from aladdin_traces import Trace, read_trace
-from aladdin_traces.errors import InputError
+from aladdin_traces import READERS, InputError, read_trace
 from aladdin_traces.readers.registry import choose_reader
 from aladdin_traces.source import open_source
-from aladdin_traces.writers import write_trace
+from tests.traces.readers.samples import SAMPLES, sample_bytes, written
 
 
-def lines(path: Path, *rows: dict[str, object]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_sample_is_known_by_its_content(tmp_path: Path, name: str, packed: bool) -> None:
+    content = sample_bytes(name)
+    path = written(tmp_path, gzip.compress(content) if packed else content, "misleading.txt")
+    assert choose_reader(open_source(path)).name == SAMPLES[name][0]
+    trace = read_trace(path)
+    assert trace == read_trace(path, SAMPLES[name][0])
+    assert trace.arrival_s[0] >= 0.0
 
 
-def request(**more: object) -> dict[str, object]:
-    return {"input_length": 256, "output_length": 128, **more}
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "mixed"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("name", [name for name in SAMPLES if "Parquet" not in name])
+def test_line_ends_and_a_byte_order_mark_change_nothing(tmp_path: Path, name: str, end: str, mark: bytes) -> None:
+    text = sample_bytes(name).decode()
+    rng = random.Random(1)
+    lines = [line + (rng.choice(["\n", "\r\n"]) if end == "mixed" else end) for line in text.splitlines()]
+    changed = written(tmp_path, mark + "".join(lines).encode(), "changed")
+    assert read_trace(changed) == read_trace(written(tmp_path, text))
 
 
-CASES = {
-    "whole milliseconds": ([request(timestamp=0), request(timestamp=1500)], "aiperf", [0.0, 1.5]),
-    "seconds, the first one whole": ([request(timestamp=0), request(timestamp=1.5)], "guidellm", [0.0, 1.5]),
-    "seconds with blocks": (
-        [request(timestamp=0.5, hash_ids=[0]), request(timestamp=1.5, hash_ids=[1])],
-        "guidellm",
-        [0.0, 1.0],
-    ),
-    "a session in a later row": (
-        [request(timestamp=0, hash_ids=[0]), request(timestamp=2000, hash_ids=[0], session_id="a")],
-        "aiperf",
-        [0.0, 2.0],
-    ),
-    "a delay in a later row": (
-        [request(timestamp=0, hash_ids=[0], session_id="a"), request(delay=500, hash_ids=[0], session_id="a")],
-        "aiperf",
-        [0.0, 0.5],
-    ),
-    "no output length": ([{"timestamp": 0, "input_length": 655, "hash_ids": [46, 47]}], "aiperf", [0.0]),
-    "lengths alone": ([request()], "aiperf", [0.0]),
-    "mooncake": ([request(timestamp=0, hash_ids=[0]), request(timestamp=27000, hash_ids=[1])], "mooncake", [0.0, 27.0]),
-}
+def test_blank_lines_change_nothing_but_the_numbers_of_lines(tmp_path: Path) -> None:
+    text = sample_bytes("mooncake").decode()
+    spaced = written(tmp_path, "\n\n" + text.replace("\n", "\n\n"), "spaced")
+    assert read_trace(spaced) == read_trace(written(tmp_path, text))
+    table = "\n\narrival_s,prompt_tokens,output_tokens\n\n0,1,1\n\n1,{},1\n"
+    assert len(read_trace(written(tmp_path, table.format(1)))) == 2
+    with pytest.raises(InputError, match="line 7, column prompt_tokens: 'x'"):
+        read_trace(written(tmp_path, table.format("x")))
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_rows_tell_the_format(tmp_path: Path, case: str) -> None:
-    rows, name, arrivals = CASES[case]
-    path = lines(tmp_path / "trace.jsonl", *rows)
-    assert choose_reader(open_source(path)).name == name
-    assert read_trace(path, name).arrival_s.tolist() == pytest.approx(arrivals, abs=3.0 if name == "mooncake" else 1e-9)
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", '{"a": 1}', "just words"])
+def test_a_file_of_no_format_is_told_what_was_tried_and_why_not(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_trace(written(tmp_path, text))
+    message = str(caught.value)
+    assert "\n" not in message
+    for name in READERS:
+        assert f"{name} (" in message
 
 
-def test_parts_of_prompts_in_parquet_are_ragpulses(tmp_path: Path) -> None:
-    rows = [request(timestamp=27, session_id="a", hash_ids={"sys_prompt": [1], "history": [2, 3]})]
-    pd.DataFrame(rows).to_parquet(tmp_path / "rag.parquet")
-    assert choose_reader(open_source(tmp_path / "rag.parquet")).name == "ragpulse"
-    assert len(read_trace(tmp_path / "rag.parquet")) == 1
+def test_every_reader_says_why_or_takes_the_file(tmp_path: Path) -> None:
+    for name in SAMPLES:
+        source = open_source(written(tmp_path, sample_bytes(name)))
+        for reader in READERS.values():
+            refusal = reader.refusal(source)
+            assert refusal is None or (refusal and "\n" not in refusal)
 
 
-def test_damaged_names_in_parquet_are_told_in_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "t.parquet"
-    pd.DataFrame({"arrival_s": [0.0], "prompt_tokens": [5], "output_tokens": [5]}).to_parquet(path)
-    path.write_bytes(path.read_bytes().replace(b"arrival_s", b"arri\x9dal_s"))
-    with pytest.raises(InputError, match="damaged"):
-        read_trace(path)
-
-
-def test_sessions_survive_aiperf(tmp_path: Path) -> None:
-    trace = Trace.from_arrays([0.0, 1.0, 2.0], [5, 6, 7], [1, 2, 3], session=["a", None, "b"])
-    write_trace(trace, tmp_path / "t.jsonl", "aiperf")
-    assert read_trace(tmp_path / "t.jsonl", "aiperf") == trace
+@pytest.mark.parametrize(
+    "cut", [lambda data: data[:-20], lambda data: data[: len(data) // 2], lambda data: data[:8], lambda data: b"PAR1"]
+)
+def test_damaged_parquet(tmp_path: Path, cut: object) -> None:
+    with pytest.raises(InputError, match="Parquet data is truncated or damaged"):
+        read_trace(written(tmp_path, cut(sample_bytes("plain in Parquet"))))  # type: ignore[operator]
