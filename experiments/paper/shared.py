@@ -279,7 +279,7 @@ def configured(scenario: Scenario) -> Scenario:
 
 def seeds_text(asked: Asked) -> str:
     """How many seeds, for the title of a picture."""
-    return "1 seed" if len(asked.seeds) == 1 else f"{len(asked.seeds)} seeds, band: 95 %"
+    return "1 seed" if len(asked.seeds) == 1 else f"{len(asked.seeds)} seeds, 95 % intervals"
 
 
 def policy(name: str) -> Contender:

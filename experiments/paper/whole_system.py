@@ -129,6 +129,8 @@ def _picture(table: pd.DataFrame, seeds: str) -> Figure:
             band(needed, rows, "atgt_ms", "gpus", colour, system)
             if system != DEFAULT:
                 band(saved, rows, "atgt_ms", "saved", colour, system, scale=100.0)
+        needed.set_xticks(table["atgt_ms"].unique())
+        saved.set_xticks(table["atgt_ms"].unique())
         needed.set_ylim(bottom=0.0)
         saved.set_ylim(0.0, 100.0)
         title = f"Azure's hours, {DAYS[day]}: peak over mean {peak_over_mean(day):.2f}"
