@@ -105,7 +105,7 @@ class Hold:
 class Traffic:
     """``running`` requests of mixed lengths at any time: who ends is replaced.
 
-    A batch whose members change costs an engine some per cent more than one that is held, and that is what it serves.
+    That is what an engine serves: laws of held batches alone may be some per cent short of it.
     """
 
     running: int
