@@ -17,7 +17,14 @@ from aladdin_agents.constraints import kv_bound, kv_held_at_most, kv_room, pace_
 from aladdin_agents.expectations import TABLE, keep_table
 from aladdin_agents.harm import broken_promises
 from aladdin_agents.kv_peak import kv_peak
-from aladdin_agents.predictions import batch_after, first_token_after
+from aladdin_agents.predictions import (
+    batch_after,
+    first_token_after,
+    own_prefill,
+    own_squares,
+    prefill_backlog,
+    rest_of_step,
+)
 from aladdin_agents.tunable import TunableKernel
 from aladdin_env.compiled import compiled, inlined
 from aladdin_env.errors import InputError
@@ -27,13 +34,15 @@ from aladdin_env.simulator.router import can_place
 from aladdin_env.simulator.state import DECODE_ROLE, HOLD, NEW, PREFILL_ROLE, Array
 
 # Layout of the kernel's memory: the parameters of Settings in their order, then what it remembers, then working space.
-_THETA, _GAMMA, _AHEAD, _FRESH, _STRETCH, _HOLD_SHARE, _REBALANCE, _TARGET, _GROUPS = range(9)
-_HOLD_S, _FLOOR, _STRIDE, _LONGEST, _REFRESHED, _NOW_THETA, _TUNED, _LATE, _SLOW, _TABLE = range(9, 19)
+_THETA, _GAMMA, _AHEAD, _FRESH, _STRETCH, _HOLD_SHARE, _REBALANCE, _TARGET, _GROUPS, _AFFINITY = range(10)
+_HOLD_S, _FLOOR, _STRIDE, _LONGEST, _REFRESHED, _NOW_THETA, _TUNED, _LATE, _SLOW, _TABLE = range(10, 20)
 _SPACE = _TABLE + TABLE
 # The margin tunes itself after so many finished requests; how far it then moves, and its lower end.
 _TUNE_EVERY, _DOWN, _UP, _LEAST_THETA = 200.0, 0.98, 1.01, 0.7
 # Added to the promises broken where memory or places would not do: such a worker comes last.
 _NO_ROOM = 1000.0
+# A worker that has cached enough of the prompt counts as so much fuller: beyond any load that holds a promise.
+_HOME = 10.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,8 @@ class Settings:
         rebalance: Weight of a worker's signed prediction error in its KV room and in ties; 0 switches re-balancing off.
         target: Attainment by which theta tunes itself, between 0.7 and 1; 0: it stays as given.
         groups: The workers are dealt into so many groups, and requests to groups in turn; 1 looks at all workers.
+        affinity: A worker that has cached this share of the prompt comes before all that have not; 0: only the promises
+            know of cached prefixes.
     """
 
     theta: float = 0.9
@@ -63,6 +74,7 @@ class Settings:
     rebalance: float = 1.0
     target: float = 0.99
     groups: int = 1
+    affinity: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("theta", "gamma"):
@@ -73,7 +85,7 @@ class Settings:
         for name in ("fresh_ahead", "stretch", "rebalance"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise InputError(f"aladdin.{name}", getattr(self, name), "give a finite number, 0 or more")
-        for name in ("hold_share", "target"):
+        for name in ("hold_share", "target", "affinity"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"aladdin.{name}", getattr(self, name), "give a share, 0 or more and below 1")
         if self.groups != int(self.groups) or self.groups < 1:
@@ -165,6 +177,37 @@ def _tune(cluster: Array, memory: Array) -> None:
     memory[_TUNED], memory[_LATE], memory[_SLOW] = sums.finished, sums.ttft_missed + sums.unserved, sums.atgt_missed
 
 
+@inlined
+def _bonus(workers: Array, requests: Array, memory: Array, w: int, r: int) -> float:
+    """What being the home of the prefix of ``r`` adds to the load of ``w``."""
+    share = memory[_AFFINITY]
+    is_home = share > 0.0 and workers[w].prefix_hit_tokens >= share * requests[r].prompt_tokens
+    return _HOME if is_home else 0.0
+
+
+@inlined
+def _fullness(
+    workers: Array,
+    requests: Array,
+    cluster: Array,
+    types: Array,
+    laws: Array,
+    memory: Array,
+    w: int,
+    r: int,
+    pace: float,
+) -> tuple[float, float]:
+    """By what best fit ranks ``w``: load and norm, or on a prefill worker minus the seconds until its queue is done.
+
+    A queue of prompts is worked off no faster for being long: to pack prefill workers would only make everyone wait.
+    """
+    if workers[w].role != PREFILL_ROLE:
+        return loads(workers, requests, w, r, pace, memory[_GAMMA])
+    own, squares = own_prefill(workers, requests, w, r), own_squares(workers, requests, w, r)
+    queue_s = prefill_backlog(workers, cluster, types, laws, w, own, squares)
+    return -(rest_of_step(workers, w, cluster[0].now_s) + queue_s), 0.0
+
+
 @compiled
 def _scan(
     workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, memory: Array,
@@ -175,30 +218,30 @@ def _scan(
     Returns the fullest on which everything holds, the least loaded on which only the long run speaks against it (HOLD
     where there is none), the load of the second, and the soonest first token, seconds from now.
     """
-    now_s = cluster[0].now_s
     best, second = HOLD, HOLD
-    best_load, best_norm, best_error = -1.0, 0.0, 0.0
+    best_load, best_norm, best_error = -np.inf, 0.0, 0.0
     second_load = np.inf
     soonest_s = np.inf
     for w in range(group, workers.shape[0], groups):
         if not can_place(workers, requests, w, r):
             continue
         pace = pace_load(workers, requests, cluster, types, laws, slo, w, r, memory[_NOW_THETA])
-        load, norm = loads(workers, requests, w, r, pace, memory[_GAMMA])
+        load, norm = _fullness(workers, requests, cluster, types, laws, memory, w, r, pace)
+        home = _bonus(workers, requests, memory, w, r)
         error = memory[_REBALANCE] * workers[w].prediction_error_tokens
         if pace <= 1.0:
-            if best != HOLD and not fuller(load, norm, error, best_load, best_norm, best_error):
+            if best != HOLD and not fuller(load + home, norm, error, best_load, best_norm, best_error):
                 continue
         elif best != HOLD:
             continue
-        first_token_s, queue_spare_s = first_token_after(workers, requests, types, laws, slo, w, r, now_s)
+        first_token_s, queue_spare_s = first_token_after(workers, requests, cluster, types, laws, slo, w, r)
         soonest_s = min(soonest_s, first_token_s)
         if not _promises_hold(workers, requests, cluster, types, laws, slo, memory, w, r, first_token_s, queue_spare_s):
             continue
         if pace <= 1.0 and _has_room(workers, requests, laws, memory, w, r):
-            best, best_load, best_norm, best_error = w, load, norm, error
-        elif load < second_load and _has_room_now(workers, requests, w, r):
-            second, second_load = w, load
+            best, best_load, best_norm, best_error = w, load + home, norm, error
+        elif abs(load) - home < second_load and _has_room_now(workers, requests, w, r):
+            second, second_load = w, abs(load) - home
     return best, second, second_load, soonest_s
 
 

@@ -14,6 +14,8 @@ from aladdin_agents.predictions import (
     chunk_budget,
     chunk_squares,
     chunk_step,
+    own_prefill,
+    queued_prefill,
     rest_of_step,
     steady_pace,
     step_after,
@@ -80,21 +82,22 @@ def _spare_of_decoding(workers: Array, slo: Array, w: int, tokens: float, second
 
 @inlined
 def _spare_through_chunks(
-    workers: Array, requests: Array, types: Array, laws: Array, slo: Array, w: int, r: int,
-    now_s: float, stall_s: float, step_s: float, ahead: float,
+    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, w: int, r: int,
+    stall_s: float, step_s: float, ahead: float,
 ) -> float:  # fmt: skip
     """:func:`promise_spare` of the decoding ones where every step of the stall gives each of them a token.
 
     Looked at: the end of the stall, or the ``ahead``-th token if that comes later; and the ``ahead``-th token if it
     comes earlier, amid full steps.
     """
+    now_s = cluster[0].now_s
     room = chunk_budget(workers, types, w)
-    prompt = workers[w].waiting_prefill_tokens + requests[r].prompt_tokens + requests[r].generated
+    prompt = queued_prefill(workers, cluster, w) + own_prefill(workers, requests, w, r)
     steps = float((prompt + room - 1) // room)
     later = max(0.0, ahead - steps)
     spare_s = _spare_of_decoding(workers, slo, w, steps + later, stall_s + later * step_s, now_s)
     if ahead < steps:
-        squares = chunk_squares(workers, requests, w, r) * room / prompt
+        squares = chunk_squares(workers, requests, cluster, w, r) * room / prompt
         full_s = chunk_step(workers, laws, w, float(room), squares)
         spare_s = min(spare_s, _spare_of_decoding(workers, slo, w, ahead, ahead * full_s, now_s))
     return spare_s
@@ -125,7 +128,7 @@ def promise_spare(
     spare_s = np.inf
     if worker.decoding > 0:
         if types[worker.type_index].scheduler == CHUNKED:
-            spare_s = _spare_through_chunks(workers, requests, types, laws, slo, w, r, now_s, stall_s, step_s, ahead)
+            spare_s = _spare_through_chunks(workers, requests, cluster, types, laws, slo, w, r, stall_s, step_s, ahead)
         else:
             spare_s = _spare_of_decoding(workers, slo, w, ahead, stall_s + ahead * step_s, now_s)
     if fresh_ahead > 0.0 and worker.running > worker.decoding:

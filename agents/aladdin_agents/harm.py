@@ -5,6 +5,8 @@ from __future__ import annotations
 from aladdin_agents.expectations import expected_rest, tokens_of
 from aladdin_agents.predictions import (
     first_token_after,
+    own_prefill,
+    own_squares,
     prefill_backlog,
     rest_of_step,
     steady_pace,
@@ -50,7 +52,7 @@ def broken_promises(
     klass = requests[r].klass
     total = 0.0
     if worker.role != DECODE_ROLE:
-        seconds, spare_s = first_token_after(workers, requests, types, laws, slo, w, r, now_s)
+        seconds, spare_s = first_token_after(workers, requests, cluster, types, laws, slo, w, r)
         late_s = now_s + seconds + laws[kind, law.OVERHEAD] - requests[r].arrival_s - slo[klass, 0]
         if late_s > 0.0:
             total += _LATE + late_s
@@ -63,9 +65,11 @@ def broken_promises(
         total += excess * (worker.members + 1)
     after_s = step_after(workers, requests, laws, w, r)
     before_s = law.decode_time(laws, kind, worker.decoding, float(worker.context_tokens))
-    own = 0 if worker.role == DECODE_ROLE else requests[r].prompt_tokens + requests[r].generated
-    stalled_s = prefill_backlog(workers, types, laws, w, own)
-    stalled_before_s = prefill_backlog(workers, types, laws, w, 0)
+    own, squares = 0, 0.0
+    if worker.role != DECODE_ROLE:
+        own, squares = own_prefill(workers, requests, w, r), own_squares(workers, requests, w, r)
+    stalled_s = prefill_backlog(workers, cluster, types, laws, w, own, squares)
+    stalled_before_s = prefill_backlog(workers, cluster, types, laws, w, 0, 0.0)
     if types[kind].scheduler == CHUNKED:  # the steps of the prefill give tokens themselves
         stalled_s = max(stalled_s, after_s)
         stalled_before_s = max(stalled_before_s, before_s)

@@ -26,6 +26,7 @@ from aladdin_agents.baselines import coin_of
 from aladdin_agents.constraints import strictest_pace
 from aladdin_agents.predictions import (
     batch_after,
+    computed_share,
     context_now,
     first_token_after,
     prefill_cost,
@@ -78,7 +79,7 @@ def pace_p90(
     if types[kind].role != MIXED_ROLE:
         return float(pace_s)
     prompt, decoded = typical_lengths(cluster, requests, r)
-    one_s = prefill_cost(types, laws, kind, prompt)
+    one_s = prefill_cost(types, laws, kind, prompt * computed_share(cluster))
     own = max(1.0, requests[r].predicted_tokens)
     squares = (workers[w].members + 1.0) * one_s * one_s * max(1.0, memory[_SPREAD]) / (decoded * own)
     return float(pace_s + memory[_SIGMAS] * np.sqrt(squares))
@@ -131,7 +132,7 @@ def _look(
         waiting_s = wait_for_place(workers, requests, cluster, w, r, pace_s)
     if workers[w].role != DECODE_ROLE:
         now_s = cluster[0].now_s
-        seconds, _ = first_token_after(workers, requests, types, laws, slo, w, r, now_s)
+        seconds, _ = first_token_after(workers, requests, cluster, types, laws, slo, w, r)
         done_s = now_s + waiting_s + seconds + laws[workers[w].type_index, law.OVERHEAD]
         ttft_room = requests[r].arrival_s + slo[requests[r].klass, 0] - done_s
     at = _SPREAD + 1 + 3 * w

@@ -18,6 +18,8 @@ from aladdin_agents.predictions import (
     context_at_end,
     context_now,
     first_token_after,
+    own_prefill,
+    queued_prefill,
     rest_of_step,
     step_after,
     tokens_under_way,
@@ -50,12 +52,12 @@ def pace_of_decodes(workers: Array, requests: Array, laws: Array, slo: Array, w:
 
 
 @inlined
-def _steps_of_stall(workers: Array, requests: Array, types: Array, w: int, r: int) -> float:
+def _steps_of_stall(workers: Array, requests: Array, cluster: Array, types: Array, w: int, r: int) -> float:
     """Steps of the prefill of all that waits and of ``r`` in which the running get tokens too: none but in chunks."""
     if types[workers[w].type_index].scheduler != CHUNKED:
         return 0.0
     room = chunk_budget(workers, types, w)
-    prompt = workers[w].waiting_prefill_tokens + requests[r].prompt_tokens + requests[r].generated
+    prompt = queued_prefill(workers, cluster, w) + own_prefill(workers, requests, w, r)
     return float((prompt + room - 1) // room)
 
 
@@ -79,7 +81,7 @@ def promise_load(
     stall_s, stall_steps = 0.0, 0.0
     if worker.role != DECODE_ROLE:
         stall_s = now_s + first_token_in_s - boundary_s
-        stall_steps = _steps_of_stall(workers, requests, types, w, r)
+        stall_steps = _steps_of_stall(workers, requests, cluster, types, w, r)
     worst = 0.0
     i = worker.run_head
     while i != NONE:
@@ -126,7 +128,7 @@ def violation(
     worst = max(pace, places) - 1.0
     if worst > limit:
         return float(worst)
-    first_token_s, queue_spare_s = first_token_after(workers, requests, types, laws, slo, w, r, cluster[0].now_s)
+    first_token_s, queue_spare_s = first_token_after(workers, requests, cluster, types, laws, slo, w, r)
     if worker.role != DECODE_ROLE:
         own_spare_s = ttft_spare(requests, cluster, laws, slo, worker.type_index, r, first_token_s)
         worst = max(worst, -min(own_spare_s, queue_spare_s) / slo[requests[r].klass, 0])

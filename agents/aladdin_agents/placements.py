@@ -89,6 +89,15 @@ def make_aladdin(scenario: Scenario) -> TunableKernel:
     return aladdin.make(scenario)
 
 
+# The share of a prompt that makes a worker its home for Aladdin.
+_HOME_SHARE = 0.3
+
+
+def make_aladdin_plus(scenario: Scenario) -> TunableKernel:
+    """Aladdin beyond the paper's model: at home where the prefix is cached."""
+    return replace(aladdin.make(scenario, aladdin.Settings(affinity=_HOME_SHARE)), name="aladdin_plus")
+
+
 def make_aladdin_literal(scenario: Scenario) -> TunableKernel:
     """Aladdin's formulas taken literally: it trusts the predicted remainders, and never holds."""
     return literal.make(scenario)

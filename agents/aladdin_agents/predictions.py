@@ -20,7 +20,7 @@ from aladdin_env.simulator.state import (
     Array,
 )
 
-# Waiting requests looked at one by one; a longer queue counts as if none of the others could still be in time.
+# Waiting requests looked at one by one; of a longer queue only the sum counts, and nobody in it is promised anything.
 _LONGEST_WALK = 64
 # Weight of the request at hand among the finished ones when typical lengths are asked for.
 _TYPICAL_WEIGHT = 50.0
@@ -36,6 +36,33 @@ def rest_of_step(workers: Array, w: int, now_s: float) -> float:
 def tokens_under_way(workers: Array, w: int) -> int:
     """Tokens that each decoding request of ``w`` gets from the current step: 1 unless it only prefills."""
     return 1 if workers[w].step == DECODING or workers[w].step == MIXING else 0
+
+
+@inlined
+def computed_share(cluster: Array) -> float:
+    """Share of the prompt tokens admitted so far that had to be computed; the rest was found in prefix caches."""
+    sums = cluster[0]
+    return 1.0 - float(sums.prefix_hit_tokens) / max(1.0, float(sums.prefix_asked_tokens))
+
+
+@inlined
+def queued_prefill(workers: Array, cluster: Array, w: int) -> int:
+    """Tokens to prefill before what waits on ``w`` is done; of its cached prefixes only the usual share is known."""
+    return int(np.ceil(workers[w].waiting_prefill_tokens * computed_share(cluster)))
+
+
+@inlined
+def own_prefill(workers: Array, requests: Array, w: int, r: int) -> int:
+    """Tokens of ``r`` to prefill on ``w``: all but those that are cached there, at least 1."""
+    return max(1, int(requests[r].prompt_tokens + requests[r].generated - workers[w].prefix_hit_tokens))
+
+
+@inlined
+def own_squares(workers: Array, requests: Array, w: int, r: int) -> float:
+    """``n (2 past + n)`` of that prefill, token^2: the square of the whole less that of what is cached."""
+    whole = float(requests[r].prompt_tokens + requests[r].generated)
+    cached = float(workers[w].prefix_hit_tokens)
+    return whole * whole - cached * cached
 
 
 @inlined
@@ -87,10 +114,12 @@ def _deadline(requests: Array, slo: Array, i: int) -> float:
 
 @compiled
 def _in_whole_prompts(
-    workers: Array, requests: Array, types: Array, laws: Array, slo: Array, w: int, r: int, now_s: float
+    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, w: int, r: int
 ) -> tuple[float, float]:
     """:func:`first_token_after` where prompts are prefilled whole (``prefill_first``, ``split``)."""
     worker = workers[w]
+    now_s = cluster[0].now_s
+    share = computed_share(cluster)
     kind = worker.type_index
     budget = types[kind].max_num_batched_tokens
     overhead = laws[kind, law.OVERHEAD]
@@ -99,9 +128,13 @@ def _in_whole_prompts(
     squares = 0.0
     soonest = np.inf
     walked = 0
+    walked_tokens = 0
+    walked_squares = 0.0
     i = worker.wait_head
     while i != NONE and walked < _LONGEST_WALK:
-        need = _prefill_needs(requests, i)
+        need = int(np.ceil(share * _prefill_needs(requests, i)))
+        walked_tokens += need
+        walked_squares += float(need) * need
         if tokens > 0 and tokens + need > budget:
             elapsed += law.prefill_time(laws, kind, float(tokens), squares)
             tokens = 0
@@ -114,20 +147,22 @@ def _in_whole_prompts(
             soonest = min(soonest, deadline)
         walked += 1
         i = requests[i].next
-    if i != NONE:  # a very long queue: its tail at the mean pace of full steps
-        tail = worker.waiting_prefill_tokens * (1.0 - walked / worker.waiting)
+    if i != NONE:  # a very long queue: the tokens of its tail are known, not how they fall into steps
+        tail = max(0.0, share * worker.waiting_prefill_tokens - walked_tokens)
         elapsed += law.prefill_time(laws, kind, float(tokens), squares)
-        elapsed += law.prefill_time(laws, kind, float(budget), float(budget) * budget) * tail / budget
+        of_budget = budget * walked_squares / max(1, walked_tokens)
+        elapsed += law.prefill_time(laws, kind, float(budget), of_budget) * tail / budget
         tokens = 0
         squares = 0.0
         soonest = np.inf
-    need = requests[r].prompt_tokens + requests[r].generated
+    need = own_prefill(workers, requests, w, r)
     if tokens > 0 and tokens + need > budget:
         elapsed += law.prefill_time(laws, kind, float(tokens), squares)
         tokens = 0
         squares = 0.0
         soonest = np.inf
-    elapsed += law.prefill_time(laws, kind, float(tokens + need), squares + float(need) * need)
+    squares += own_squares(workers, requests, w, r)
+    elapsed += law.prefill_time(laws, kind, float(tokens + need), squares)
     return elapsed, soonest - (now_s + elapsed + overhead)
 
 
@@ -147,27 +182,28 @@ def chunk_step(workers: Array, laws: Array, w: int, tokens: float, squares: floa
 
 
 @inlined
-def chunk_squares(workers: Array, requests: Array, w: int, r: int) -> float:
+def chunk_squares(workers: Array, requests: Array, cluster: Array, w: int, r: int) -> float:
     """Sum of squares of the prompts to prefill on ``w`` with ``r``, those in the queue taken as of equal length."""
-    own = float(requests[r].prompt_tokens + requests[r].generated)
-    queued = float(workers[w].waiting_prefill_tokens)
-    return float(own * own + queued * queued / max(1, workers[w].waiting))
+    queued = float(queued_prefill(workers, cluster, w))
+    return own_squares(workers, requests, w, r) + queued * queued / max(1, workers[w].waiting)
 
 
 @compiled
 def _in_chunks(
-    workers: Array, requests: Array, types: Array, laws: Array, slo: Array, w: int, r: int, now_s: float
+    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, w: int, r: int
 ) -> tuple[float, float]:
     """:func:`first_token_after` where prompts are prefilled in chunks beside the decodes (``chunked``).
 
     ``S`` tokens with room for ``B`` per step take ``ceil(S / B)`` mixed steps, all full but the last.
     """
     worker = workers[w]
+    now_s = cluster[0].now_s
+    share = computed_share(cluster)
     overhead = laws[worker.type_index, law.OVERHEAD]
     room = chunk_budget(workers, types, w)
-    own = requests[r].prompt_tokens + requests[r].generated
-    total = worker.waiting_prefill_tokens + own
-    squares = chunk_squares(workers, requests, w, r)
+    own = own_prefill(workers, requests, w, r)
+    total = queued_prefill(workers, cluster, w) + own
+    squares = chunk_squares(workers, requests, cluster, w, r)
     full = (total - 1) // room
     last = total - full * room
     elapsed = rest_of_step(workers, w, now_s) + chunk_step(workers, laws, w, float(last), squares * last / total)
@@ -182,14 +218,14 @@ def _in_chunks(
             deadline = _deadline(requests, slo, i)
             if now_s + without + chunk_step(workers, laws, w, float(last - own), 0.0) + overhead <= deadline:
                 soonest = min(soonest, deadline)
-            behind += _prefill_needs(requests, i)
+            behind += int(np.ceil(share * _prefill_needs(requests, i)))
             i = requests[i].prev
     return elapsed, soonest - (now_s + elapsed + overhead)
 
 
 @inlined
 def first_token_after(
-    workers: Array, requests: Array, types: Array, laws: Array, slo: Array, w: int, r: int, now_s: float
+    workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, w: int, r: int
 ) -> tuple[float, float]:
     """Seconds until ``r`` would have its first token on ``w``, by the engine's clock, and what the queue has to spare.
 
@@ -197,22 +233,27 @@ def first_token_after(
     has left then; requests that would be late with nobody behind them do not count; infinity where there is none.
     """
     if workers[w].role == DECODE_ROLE:
-        return rest_of_step(workers, w, now_s), np.inf
+        return rest_of_step(workers, w, cluster[0].now_s), np.inf
     if types[workers[w].type_index].scheduler == CHUNKED:
-        return _in_chunks(workers, requests, types, laws, slo, w, r, now_s)
-    return _in_whole_prompts(workers, requests, types, laws, slo, w, r, now_s)
+        return _in_chunks(workers, requests, cluster, types, laws, slo, w, r)
+    return _in_whole_prompts(workers, requests, cluster, types, laws, slo, w, r)
 
 
 @inlined
-def prefill_backlog(workers: Array, types: Array, laws: Array, w: int, own: int) -> float:
-    """Seconds of steps with prompt tokens ahead of ``w``: all that waits there and ``own`` tokens more, in O(1)."""
+def prefill_backlog(
+    workers: Array, cluster: Array, types: Array, laws: Array, w: int, own: int, squares: float
+) -> float:
+    """Seconds of steps with prompt tokens ahead of ``w``: all that waits there and ``own`` tokens more, in O(1).
+
+    ``squares``: those of the ``own`` tokens, see :func:`own_squares`.
+    """
     worker = workers[w]
     kind = worker.type_index
-    tokens = worker.waiting_prefill_tokens + own
+    queued = queued_prefill(workers, cluster, w)
+    tokens = queued + own
     if tokens == 0:
         return 0.0
-    queued = float(worker.waiting_prefill_tokens)
-    squares = float(own) * own + queued * queued / max(1, worker.waiting)
+    squares += float(queued) * queued / max(1, worker.waiting)
     if types[kind].scheduler == CHUNKED:
         room = chunk_budget(workers, types, w)
         full = (tokens - 1) // room
@@ -263,5 +304,5 @@ def steady_pace(workers: Array, requests: Array, cluster: Array, types: Array, l
     batch = batch_after(workers, w)
     context = 0.5 * (context_now(workers, requests, w, r) + context_at_end(workers, requests, w, r))
     prompt, decoded = typical_lengths(cluster, requests, r)
-    stalled_s = batch * prefill_cost(types, laws, kind, prompt) / decoded
+    stalled_s = batch * prefill_cost(types, laws, kind, prompt * computed_share(cluster)) / decoded
     return float(law.decode_time(laws, kind, batch, context) + stalled_s)

@@ -134,6 +134,49 @@ def test_a_prefilled_request_is_not_held():
     assert s.choose() in (1, 2)
 
 
+def test_prefill_pool_is_not_packed():
+    types = kind("p", 3, scheduler="split", role="prefill"), kind("d", 1, scheduler="split", role="decode")
+    s = state(scenario_of([(0.0, 500, 200)] * 20, *types), aladdin.make)
+    relaxed(s)
+    s.world.workers["accepts"] = 1, 1, 1, 2
+    for w, waiting in ((0, (10, 11)), (1, (12,)), (2, (13, 14, 15))):
+        for r in waiting:
+            put_waiting(s.world, w, r)
+    assert s.choose() == 1  # all three would be in time
+    s.world.requests["prompt_tokens"][0] = 2000
+    assert s.choose() == 1
+
+
+def at_home(affinity):
+    s = cluster(prompt=1000, make=lambda x: aladdin.make(x, aladdin.Settings(affinity=affinity)))
+    relaxed(s)
+    for r in range(11, 16):
+        put_running(s.world, 2, r, generated=150, first_token_s=18.0)
+    s.world.workers["prefix_hit_tokens"] = 0, 400, 100
+    return s
+
+
+def test_home_comes_before_the_fullest():
+    assert at_home(affinity=0.0).choose() == 2
+    assert at_home(affinity=0.3).choose() == 1
+    assert at_home(affinity=0.5).choose() == 2
+
+
+def test_home_must_keep_its_promises():
+    s = at_home(affinity=0.3)
+    put_running(s.world, 1, 17, generated=66, first_token_s=18.0)  # on its pace to the token
+    assert s.choose() == 2
+
+
+def test_cached_prefixes_make_a_promise_that_could_not_be_kept_otherwise():
+    s = cluster(prompt=3000, workers=2)
+    relaxed(s)
+    put_running(s.world, 1, 10, generated=73, first_token_s=18.0)  # 0.16 s in hand; a prefill of 3,000 takes 0.3 s
+    assert s.choose() == 0
+    s.world.workers["prefix_hit_tokens"] = 0, 2500
+    assert s.choose() == 1
+
+
 def test_least_broken_comes_last():
     s = cluster(workers=2, prompt=4000, make=lambda x: aladdin.make(x, aladdin.Settings(hold_share=0.0)))
     relaxed(s)

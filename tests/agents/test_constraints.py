@@ -63,7 +63,27 @@ def near(found, wanted, tolerance=1e-9):
 
 def first_token(view, r, w):
     x = world(view)
-    return p.first_token_after(x.workers, x.requests, x.types, x.laws, x.slo, w, r, view.now_s)
+    return p.first_token_after(x.workers, x.requests, x.cluster, x.types, x.laws, x.slo, w, r)
+
+
+def test_cached_prefixes_are_not_prefilled():
+    """A prompt of 1000 tokens, 600 of them cached; then a queue of which half is usually cached."""
+    scenario = scenario_of([(0.0, 1000, 10)] * 3, kind(workers=1))
+    x = state(scenario, lambda _: least_request).world
+
+    def seconds():
+        return p.first_token_after(x.workers, x.requests, x.cluster, x.types, x.laws, x.slo, 0, 0)[0]
+
+    assert seconds() == pytest.approx(1000 * K1 + C1)
+    x.workers["prefix_hit_tokens"] = 600
+    assert seconds() == pytest.approx(400 * K1 + C1)
+    x.workers["prefix_hit_tokens"] = 0
+    x.cluster["prefix_asked_tokens"], x.cluster["prefix_hit_tokens"] = 800, 400
+    put_waiting(x, 0, 1)
+    assert seconds() == pytest.approx(1500 * K1 + C1)
+    decode_s = float(p.steady_pace(x.workers, x.requests, x.cluster, x.types, x.laws, 0, 0))
+    x.cluster["prefix_hit_tokens"] = 0
+    assert decode_s < float(p.steady_pace(x.workers, x.requests, x.cluster, x.types, x.laws, 0, 0))
 
 
 def test_first_token_in_whole_prompts():
@@ -114,7 +134,7 @@ def test_first_token_of_a_very_long_queue_is_close():
     for r in range(1, 301):
         put_waiting(s.world, 0, r)
     x = s.world
-    seconds, spare = p.first_token_after(x.workers, x.requests, x.types, x.laws, x.slo, 0, 0, 0.0)
+    seconds, spare = p.first_token_after(x.workers, x.requests, x.cluster, x.types, x.laws, x.slo, 0, 0)
     wanted = 15 * (K1 * 2000 + C1) + K1 * 100 + C1
     assert seconds == pytest.approx(wanted, rel=0.1)
     assert spare == np.inf

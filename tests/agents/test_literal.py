@@ -23,7 +23,7 @@ def stall_of(view, request, w):
     """Seconds until the first token of ``request`` and its TTFT spare, seconds of stall, and its steps."""
     x = view._world
     first_s, queue_spare_s = first_token_after(
-        x.workers, x.requests, x.types, x.laws, x.slo, w, request.index, view.now_s
+        x.workers, x.requests, x.cluster, x.types, x.laws, x.slo, w, request.index
     )
     limits = view.types[int(view.workers[w]["type_index"])]
     steps = 0
