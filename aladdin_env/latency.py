@@ -30,6 +30,7 @@ from aladdin_traces.errors import InputError, suggest
 from aladdin_traces.files import whole_file
 
 FORMAT = 1
+LIMITS = ("max_num_seqs", "max_num_batched_tokens", "block_size")
 _SHIPPED = Path(__file__).parent / "profiles"
 _SPAN_TOKENS, _SPAN_BATCH = 10000.0, 1000  # second point of a linear law: any point does, a far one rounds least
 _ROUNDING = 1e-12  # a fall that only rounding makes is none
@@ -191,6 +192,7 @@ class Provenance:
         method: how the numbers were measured and fitted.
         source: where the measurements are from, with licence.
         errors: relative errors out of sample, e.g. ``prefill_median``, ``decode_p95`` (0.05 is 5 %).
+        limits: what the measured engine was started with, as far as known: any of :data:`LIMITS`.
     """
 
     model: str
@@ -202,6 +204,7 @@ class Provenance:
     method: str
     source: str
     errors: dict[str, float] = field(hash=False)
+    limits: dict[str, int] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Check the types of the texts and the error figures."""
@@ -213,6 +216,13 @@ class Provenance:
             raise InputError("provenance.errors", self.errors, "give an object of names and relative errors")
         errors = {str(k): _amount(f"provenance.errors.{k}", v) for k, v in self.errors.items()}
         object.__setattr__(self, "errors", errors)
+        if not isinstance(self.limits, Mapping):
+            raise InputError("provenance.limits", self.limits, "give an object of names and whole numbers")
+        for name in self.limits:
+            if name not in LIMITS:
+                raise InputError("provenance.limits", name, suggest(str(name), LIMITS))
+        limits = {name: _whole(f"provenance.limits.{name}", value, 1) for name, value in self.limits.items()}
+        object.__setattr__(self, "limits", limits)
 
 
 _PARTS = (("prefill", PrefillLaw), ("decode", DecodeLaw), ("provenance", Provenance))
@@ -341,7 +351,7 @@ def _checked_fields(kind: type, where: str, given: object) -> dict[str, Any]:
         if key not in known:
             raise InputError(f"{prefix}{key}", given[key], f"no such field; {suggest(str(key), known)}")
     for f in fields(kind):
-        if f.name not in given and f.default is MISSING:
+        if f.name not in given and f.default is MISSING and f.default_factory is MISSING:
             raise InputError(f"{prefix}{f.name}", None, "add this field: it is missing")
     return dict(given)
 

@@ -10,7 +10,7 @@ from aladdin_calibration.fits import error_figures, fit_laws, held_out_errors
 from aladdin_calibration.measurement import Measurement
 from aladdin_calibration.repeats import pace, scatter_figures
 from aladdin_calibration.steps import of_kind
-from aladdin_env.latency import LatencyProfile, Provenance
+from aladdin_env.latency import LIMITS, LatencyProfile, Provenance
 
 FOLDS = 10
 KV_BYTES_PER_TOKEN = 131_072.0  # Llama-3.1-8B in bf16: 2 x 32 layers x 8 heads x 128 numbers x 2 bytes
@@ -89,5 +89,6 @@ def profile_of(measurement: Measurement, name: str, *, method: str = "", source:
             method=". ".join(told),
             source=source,
             errors=errors,
+            limits={name: told for name in LIMITS if (told := getattr(facts, name)) is not None},
         ),
     )

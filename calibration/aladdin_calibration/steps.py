@@ -27,6 +27,8 @@ COLUMNS = ("kind", "config", "prefill_tokens", "sum_squares", "batch", "context_
 KINDS = ("prefill", "decode", "mixed")
 SHORTEST_S = 5e-5  # no engine makes a step in less; a time below it is in another unit
 LONGEST_S = {"prefill": 600.0, "decode": 30.0, "mixed": 600.0}
+# The median decode step of an engine that anybody serves with; per step the limits above are wider, for stragglers.
+TYPICAL_DECODE_S = (2e-4, 3.0)
 _FALL, _RANK = 0.8, -0.5  # times that fall below this share, in this order, are no noise
 
 Array = NDArray[np.float64]
@@ -51,14 +53,19 @@ def check_durations(steps: pd.DataFrame, field: str = "steps.seconds", per_secon
         per_second: How many of the column's units are a second, to show the value as it was given.
     """
     seconds = column(steps, "seconds")
+    unit = {1.0: "seconds", 1e3: "milliseconds"}[per_second]
     longest = steps["kind"].map(LONGEST_S).to_numpy(dtype=np.float64)
     odd = np.flatnonzero(~((seconds >= SHORTEST_S) & (seconds <= longest)))
     if len(odd):
         row = int(odd[0])
         low, high = SHORTEST_S * per_second, longest[row] * per_second
-        unit = {1.0: "seconds", 1e3: "milliseconds"}[per_second]
         mend = f"give {unit}: a {steps['kind'].iloc[row]} step takes {low:g} to {high:g} {unit}"
         raise InputError(f"{field}[{row}]", seconds[row] * per_second, mend)
+    decode = seconds[(steps["kind"] == "decode").to_numpy()]
+    if len(decode) and not TYPICAL_DECODE_S[0] <= float(np.median(decode)) <= TYPICAL_DECODE_S[1]:
+        low, high = (limit * per_second for limit in TYPICAL_DECODE_S)
+        mend = f"give {unit}: the median decode step of an engine takes {low:g} to {high:g} {unit}"
+        raise InputError(field, float(np.median(decode)) * per_second, mend)
 
 
 def check_enough(steps: pd.DataFrame) -> None:

@@ -139,20 +139,21 @@ def law_clock(profile: LatencyProfile) -> Callable[[dict[str, float]], float]:
     return seconds
 
 
-def judge(tested: Bench, group: list[Case], out: Path, with_laws: bool) -> pd.DataFrame:
+def judge(tested: Bench, group: list[Case], out: Path, rounds: int, with_laws: bool) -> pd.DataFrame:
     """Cases of one engine, measured and replayed in one process; a row per case, comparison and measure.
 
-    Comparisons: ``clock`` (the engine by the clock ``reference``, against the simulator with the laws measured in the
-    same process), ``again`` (a second such replay, against the first: the noise that no simulator can undercut),
-    ``laws`` (the engine decides, every step takes what the laws say, against the simulator).
+    Comparisons: ``clock`` (the engine by the clock ``reference``, mean of ``rounds`` replays, against the simulator
+    with the laws measured in the same process), ``again`` (the second such replay, against the first: the noise that
+    no simulator can undercut), ``laws`` (the engine decides, every step takes what the laws say, against the
+    simulator).
     """
     kv_blocks = group[0].kv_blocks
     run = tested.run() if kv_blocks is None else tested.run(num_gpu_blocks_override=kv_blocks + 1)
     recording = out / f"recording-{kv_blocks or 'all'}.jsonl"
     with Progress() as bar:
         task = bar.add_task("measure and replay")
-        twice = [case.trace for case in group for _ in range(2)]
-        replays = record_and_replay(run, recording, twice, "reference", _told(bar, task))
+        in_rounds = [case.trace for _ in range(rounds) for case in group]
+        replays = record_and_replay(run, recording, in_rounds, "reference", _told(bar, task))
         measured = read_recording(recording)
         profile = profile_of(measured, f"{tested.shape}-cpu", source="measured by this script")
         profile.to_json(recording.with_suffix(".json"))
@@ -161,16 +162,30 @@ def judge(tested: Bench, group: list[Case], out: Path, with_laws: bool) -> pd.Da
         for number, case in enumerate(group):
             scenario = scenario_of(profile, measured.facts, case.trace, kv_blocks)
             simulated = Simulator(scenario, 0).run("least_request").requests
-            first, again = replays[2 * number : 2 * number + 2]
-            found = {"clock": (first, simulated), "again": (again, _as_simulated(first[0]))}
+            own = replays[number :: len(group)]
+            against = [compare(real, simulated, scenario.slo, "client", count).table for real, count in own]
+            first, second = own[0][0], own[1][0]
+            found = {
+                "clock": mean_of(against),
+                "again": compare(second, _as_simulated(first), scenario.slo, "client").table,
+            }
             if with_laws:
                 task = bar.add_task(f"{case.name}, laws", total=len(case.trace))
-                found["laws"] = (replay(run, case.trace, law_clock(profile), _told(bar, task)), simulated)
-            for comparison, ((real, preemptions), other) in found.items():
-                agreement = compare(real, other, scenario.slo, "client", None if comparison == "again" else preemptions)
-                rows = agreement.table.rename_axis("measure").reset_index()
+                real, count = replay(run, case.trace, law_clock(profile), _told(bar, task))
+                found["laws"] = compare(real, simulated, scenario.slo, "client", count).table
+            for comparison, table in found.items():
+                rows = table.rename_axis("measure").reset_index()
                 parts.append(rows.assign(case=case.name, comparison=comparison))
     return pd.concat(parts, ignore_index=True)[["case", "comparison", "measure", "real", "simulated", "error"]]
+
+
+def mean_of(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Several replays against one simulation: the mean of what was measured, and the error against that mean."""
+    real = pd.concat([table["real"] for table in tables], axis=1).mean(axis=1)
+    simulated = tables[0]["simulated"]
+    error = (simulated / real - 1.0).fillna(0.0)  # 0 of 0 preemptions is no error
+    error["attainment"] = 100.0 * (simulated["attainment"] - real["attainment"])
+    return pd.DataFrame({"real": real, "simulated": simulated, "error": error})
 
 
 def _as_simulated(real: pd.DataFrame) -> pd.DataFrame:
@@ -203,6 +218,7 @@ def main(
     shape: Annotated[str, typer.Option(help="A shape of experiments/calibration/shapes.")] = "llama-24m",
     requests: Annotated[int, typer.Option(help="Requests per replay.")] = 400,
     budget_s: Annotated[float, typer.Option(help="Seconds of measuring.")] = 240.0,
+    rounds: Annotated[int, typer.Option(min=2, help="Replays of each case, one case after the other.")] = 3,
     laws: Annotated[bool, typer.Option(help="Also the engine under the laws' clock.")] = True,
 ) -> None:
     """Scout the capacity, then measure, replay and compare; recordings that are there already are continued."""
@@ -216,7 +232,7 @@ def main(
     groups = [[case for case in every if case.kv_blocks == kv] for kv in (None, TIGHT_BLOCKS)]
     results = []
     for group in groups:
-        results.append(judge(tested, group, out, laws))
+        results.append(judge(tested, group, out, rounds, laws))
         pd.concat(results).to_csv(out / "truth.csv", index=False)
     Console(width=200).print(table_of(pd.concat(results)))
 

@@ -48,6 +48,7 @@ class Settings:
     status: int = 503
     pace: float = 1.0  # times the laws' seconds
     strangers: int = 0  # requests of others that end with each of ours
+    hang_ups: int = 0  # requests of others that begin with each of ours and hang up on their first token
 
 
 @dataclass(eq=False)
@@ -77,6 +78,7 @@ class MockVllm:
         self.waiting: deque[Running] = deque()
         self.running: list[Running] = []
         self.clock = 0.0
+        self.begun = 0
         self.finished = 0
         self.prefill_s = 0.0
         self.seen: set[str] = set()
@@ -134,7 +136,9 @@ class MockVllm:
             if request.done < request.prompt:
                 return
         request.made += 1
-        request.first = request.first or self.clock
+        if request.made == 1:
+            request.first = self.clock
+            self.begun += 1 + self.settings.strangers + self.settings.hang_ups
         request.last = self.clock
         request.tokens.put_nowait(request.made)
         if request.made == request.max_tokens:
@@ -239,6 +243,8 @@ class MockVllm:
         lines = [
             f'vllm:num_requests_running{{engine="0"}} {len(self.running)}',
             f'vllm:num_requests_waiting{{engine="0"}} {len(self.waiting)}',
+            "# TYPE vllm:time_to_first_token_seconds histogram",
+            f'vllm:time_to_first_token_seconds_count{{engine="0"}} {self.begun}',
             f'vllm:request_success_total{{engine="0",finished_reason="length"}} {self.finished}',
             f'vllm:prefix_cache_hits_total{{engine="0"}} {self.hits}',
             "# TYPE vllm:request_prefill_time_seconds histogram",

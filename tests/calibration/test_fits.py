@@ -178,6 +178,14 @@ def test_times_in_another_unit_are_refused(tmp_path: Path, given: str, shown: st
         tables.read_vllm_steps(path)
 
 
+def test_a_median_that_no_engine_has_is_another_unit(tmp_path: Path) -> None:
+    path = tmp_path / "steps.csv"
+    rows = "".join(f"a,0,0,0,2,258,{time}\n" for time in (9000, 12000, 15000))  # microseconds
+    path.write_text(f"config,n_prefill,sum_prefill,sum_sq,n_decode,sum_ctx,step_cpu\n{rows}")
+    with pytest.raises(InputError, match=r"step_cpu: 12000.*give milliseconds: the median decode step"):
+        tables.read_vllm_steps(path)
+
+
 def test_kv_capacity_by_hand() -> None:
     model = fit_shipped.Model("m", "m", 8.0e9, 32, 8, 128)
     gpu = fit_shipped.Gpu("g", "g", "g", 80e9)

@@ -40,6 +40,11 @@ def test_a_profile_has_laws_facts_and_errors(measurement: Measurement, profile: 
     assert gaps(measurement) == () and "Not covered" not in profile.provenance.method
 
 
+def test_a_profile_keeps_the_limits_that_are_known(profile: LatencyProfile) -> None:
+    assert profile.provenance.limits == {"max_num_seqs": 256}
+    assert LatencyProfile.from_dict(profile.to_dict()) == profile
+
+
 def test_what_is_unknown_is_named(measurement: Measurement) -> None:
     steps = measurement.steps[measurement.steps["kind"] != "mixed"]
     bare = WorkerFacts("m", "g", "vLLM", "0.32.0", "wall", "2026-11", not_covered=("no long prompts",))

@@ -87,7 +87,7 @@ def test_the_key_is_sent_and_never_shown(monkeypatch) -> None:
     monkeypatch.setenv("TEST_KEY", "s3cret")
     with serving(api_key="s3cret") as mock:
         assert models(mock.url, api_key_env="TEST_KEY") == "m"
-        with pytest.raises(InputError, match="answer 401"):
+        with pytest.raises(InputError, match="answers 401"):
             models(mock.url)
         monkeypatch.setenv("TEST_KEY", "wr0ng")
         with pytest.raises(InputError, match="name the environment variable") as refused:

@@ -112,6 +112,26 @@ def test_validate_refuses_what_it_can_before_it_asks_a_server() -> None:
         assert said in done.stderr and "start the server" not in done.stderr
 
 
+def test_validate_takes_limits_from_the_profile_and_says_which_it_assumes(measured: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine.json"
+    assert CliRunner().invoke(app, ["calibrate", "--from", str(measured), "-o", str(out)]).exit_code == 0
+    with serving() as mock:
+        asked = ["validate", "--url", mock.url, "--profile", str(out), "--rate", "4", "--horizon", "2"]
+        done = CliRunner().invoke(app, [*asked, "--max-output", "8", "--block-size", "32"])
+    assert done.exit_code == 0, done.output
+    assert "max-num-seqs" not in done.stderr and "block-size" not in done.stderr
+    assert "simulating servers with --max-num-batched-tokens 8192" in done.stderr
+    assert "the profile is of" not in done.stderr
+
+
+def test_validate_says_so_where_the_profile_is_of_another_model() -> None:
+    with serving(model="other") as mock:
+        asked = ["validate", "--url", mock.url, "--profile", "llama-110m-cpu", "--rate", "4", "--horizon", "2"]
+        done = CliRunner().invoke(app, [*asked, "--max-output", "8"])
+    assert done.exit_code == 0, done.output
+    assert f"{mock.url} serves other, the profile is of" in " ".join(done.stderr.split())
+
+
 def test_validate_needs_servers_that_answer() -> None:
     url = f"http://127.0.0.1:{closed_port()}"
     done = CliRunner().invoke(app, ["validate", "--url", url, "--profile", "llama-3.1-8b-h100-tp1"])

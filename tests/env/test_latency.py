@@ -244,6 +244,9 @@ def test_equality_is_that_of_the_contents() -> None:
         (lambda: replace(PROVENANCE, model=3), "provenance.model"),  # type: ignore[arg-type]
         (lambda: replace(PROVENANCE, errors={"decode_p95": -0.1}), "provenance.errors.decode_p95"),
         (lambda: replace(PROVENANCE, errors=[0.1]), "provenance.errors"),  # type: ignore[arg-type]
+        (lambda: replace(PROVENANCE, limits={"max_num_seqs": 0}), "provenance.limits.max_num_seqs"),
+        (lambda: replace(PROVENANCE, limits={"max_seqs": 8}), "provenance.limits"),
+        (lambda: replace(PROVENANCE, limits=[8]), "provenance.limits"),  # type: ignore[arg-type]
         (lambda: profile().row(0), "largest_batch"),
         (lambda: profile().row(10, length=93), "length"),
         (lambda: profile().decode_s(-1, 10), "batch"),

@@ -75,13 +75,14 @@ def calibrate(
         return
     if url is not None:
         measured = job.measure_server(url, budget, max_share, yes, model, api_key_env)
+        job.finish(measured, json, kept=out.with_suffix(".parquet"))
     elif engine is not None:
         arguments = {key: _literal(value) for key, value in _pairs("--engine-arg", engine_arg).items()}
         measured = job.measure_engine(engine, budget, load_format, arguments, python, clock)
+        job.finish(measured, json, kept=out.with_suffix(".jsonl"))
     else:
         assert from_ is not None
-        measured = job.read(from_, clock)
-    job.finish(measured, json)
+        job.finish(job.read(from_, clock), json)
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
@@ -175,12 +176,18 @@ class _Job:
         """The same, with the facts that the user knows better."""
         return replace(measured, facts=replace(measured.facts, **self.known))
 
-    def finish(self, measured: Measurement, json: bool) -> None:
-        """Fit, write the profile and the report, and say how good they are."""
+    def finish(self, measured: Measurement, json: bool, kept: Path | None = None) -> None:
+        """Fit, write the profile and the report, and say how good they are; a longer run goes on from ``kept``."""
         from aladdin_calibration.profiles import profile_of
         from aladdin_calibration.report import write_report
 
-        profile = profile_of(measured, self.name)
+        try:
+            profile = profile_of(measured, self.name)
+        except InputError as error:
+            if kept is None:
+                raise
+            mend = f"{error.mend}; {kept} keeps what is measured, and the same command with more --budget goes on"
+            raise InputError(error.field, error.value, mend) from error
         profile.to_json(self.out)
         pages = write_report(measured, profile, self.out.with_suffix(""))
         self._present(profile, [self.out, *pages], list(measured.facts.not_covered), json)

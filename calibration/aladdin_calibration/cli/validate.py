@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from aladdin_env.cli.output import (
     write_table,
 )
 from aladdin_env.errors import InputError
+from aladdin_env.latency import LIMITS
 from aladdin_env.scenario import Fleet, Scenario, WorkerType
 from aladdin_traces import Workload
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from aladdin_env.simulator.setup import Draws
 
 _TABLES = (".csv", ".parquet")
-_LIMITS = ("max_num_seqs", "max_num_batched_tokens")
 
 
 def validate(
@@ -54,10 +54,14 @@ def validate(
     clock: Annotated[str, typer.Option(help="client, or the server's own where it gives one: server.")] = "client",
     max_prompt: Annotated[int, typer.Option(help="Longer prompts are cut to so many tokens.")] = 1024,
     max_output: Annotated[int, typer.Option(help="Longer answers are cut to so many tokens.")] = 256,
-    max_num_seqs: Annotated[int | None, typer.Option(help="The servers' limit, if not vLLM's default.")] = None,
-    max_num_batched_tokens: Annotated[int | None, typer.Option(help="The servers' token budget of a step.")] = None,
+    max_num_seqs: Annotated[int | None, typer.Option(help="The servers' limit, if not the profile's.")] = None,
+    max_num_batched_tokens: Annotated[
+        int | None, typer.Option(help="The servers' token budget of a step, if not the profile's.")
+    ] = None,
     kv_capacity_tokens: Annotated[int | None, typer.Option(help="The servers' KV room, if not the profile's.")] = None,
-    block_size: Annotated[int, typer.Option(help="The servers' tokens per KV block.")] = 16,
+    block_size: Annotated[
+        int | None, typer.Option(help="The servers' tokens per KV block, if not the profile's.")
+    ] = None,
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the API key.")] = None,
     seed: opt.SeedOption = 0,
     out: Annotated[Path | None, typer.Option(help="A row per request, real and simulated: .csv or .parquet.")] = None,
@@ -65,23 +69,25 @@ def validate(
 ) -> None:
     """Replay a trace on real servers, simulate the same, and print how far apart they are."""
     check_writable("--out", out, _TABLES)
-    n = len(url)
-    plain = WorkerType("server", profile, n, n, n, block_size=block_size, prefix_cache=False)
-    limits: dict[str, Any] = {
-        "max_num_seqs": max_num_seqs,
-        "max_num_batched_tokens": max_num_batched_tokens,
-        "kv_capacity_tokens": kv_capacity_tokens,
-    }
-    kind = replace(plain, **{name: value for name, value in limits.items() if value is not None})
+    given = (max_num_seqs, max_num_batched_tokens, block_size)
+    kind = _servers(profile, len(url), dict(zip(LIMITS, given, strict=True)), kv_capacity_tokens)
     base = presets.load_scenario(scenario)
     changes = opt.Changes(trace=trace, rate=rate, horizon=horizon, ttft=ttft, atgt=atgt)
     asked = changes.apply(replace(base, slo=replace(base.slo, classes=())))
     asked = replace(asked, name=f"{len(url)} servers", fleet=Fleet((kind,)))
-    missing = [f"--{name.replace('_', '-')} {getattr(kind, name)}" for name in _LIMITS if limits[name] is None]
-    if missing:
-        stderr().print(f"simulating servers with {', '.join(missing)}: give what yours were started with")
     say_if_compiling()
     _Run(asked, tuple(url), policy, seed, api_key_env, max_prompt, max_output, clock, out).present(json)
+
+
+def _servers(profile: str, count: int, given: dict[str, int | None], kv_capacity_tokens: int | None) -> WorkerType:
+    """The simulated servers: limits as given, else as the profile has them, else vLLM's defaults, which is told."""
+    plain = WorkerType("server", profile, count, count, count, prefix_cache=False)
+    known = plain.latency.provenance.limits | {name: value for name, value in given.items() if value is not None}
+    kind = replace(plain, **known, kv_capacity_tokens=kv_capacity_tokens)
+    missing = [f"--{name.replace('_', '-')} {getattr(kind, name)}" for name in LIMITS if name not in known]
+    if missing:
+        stderr().print(f"simulating servers with {', '.join(missing)}: give what yours were started with")
+    return kind
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,7 @@ class _Run:
             clients = [await stack.enter_async_context(Client(url, api_key_env=self.api_key_env)) for url in self.urls]
             for client in clients:
                 await client.models()
+                _check_model(scenario, client)
             before = [await _preemptions(client) for client in clients]
             with progress_bar("replaying", len(draws.trace)) as told:
                 replay = Replay(
@@ -145,6 +152,13 @@ class _Run:
             after = [await _preemptions(client) for client in clients]
         counted = [b - a for a, b in zip(before, after, strict=True) if a is not None and b is not None]
         return rows, sum(counted) if len(counted) == len(clients) else None
+
+
+def _check_model(scenario: Scenario, client: Client) -> None:
+    """Say so where the profile is of another model than the server's."""
+    measured, served = scenario.fleet.types[0].latency.provenance.model, str(client.model)
+    if Path(measured).name.lower() != Path(served).name.lower():
+        stderr().print(f"{client.url} serves {served}, the profile is of {measured or 'an unnamed model'}")
 
 
 async def _preemptions(client: Client) -> int | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from aladdin_calibration.request_log.log import EngineLimits
 from aladdin_calibration.request_log.parameters import Laws
-from aladdin_env.latency import LatencyProfile, Provenance
+from aladdin_env.latency import LIMITS, LatencyProfile, Provenance
 
 
 class Estimate(NamedTuple):
@@ -105,7 +105,10 @@ class LogFit:
         if self.refitted:
             method += f", then fitted to all {self.train_requests + self.test_requests}"
         errors = {key: round(abs(value), 4) for key, value in self.held_out.items()}
-        provenance = Provenance(model, gpu, tensor_parallel, engine, engine_version, date, method, source, errors)
+        limits = {known: getattr(self.limits, known) for known in LIMITS}
+        provenance = Provenance(
+            model, gpu, tensor_parallel, engine, engine_version, date, method, source, errors, limits
+        )
         return LatencyProfile(
             name,
             self.laws.prefill,

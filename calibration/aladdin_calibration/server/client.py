@@ -60,6 +60,7 @@ class Client:
         dialect: What the server takes.
 
     Attributes:
+        sent: Completions asked for so far.
         finished: Completions that came whole so far.
 
     Raises:
@@ -79,7 +80,9 @@ class Client:
         self.url = base_url(url)
         self.model = model
         self.dialect = dialect
+        self.sent = 0
         self.finished = 0
+        self._api_key_env = api_key_env
         self._headers = _authorization(api_key_env)
         self._stall_s = checks.number("stall_s", stall_s, above=0.0)
         self._connect_s = checks.number("connect_s", connect_s, above=0.0)
@@ -111,6 +114,7 @@ class Client:
         """
         record = Completion(max_tokens)
         body = json.dumps(self._body(prompt, max_tokens)).encode()
+        self.sent += 1
         record.sent_s = time.perf_counter()
         try:
             async with self._post("/v1/completions", body) as response:
@@ -138,8 +142,8 @@ class Client:
         """
         status, text = await self._reachable("/v1/models")
         if status in (401, 403):
-            mend = "name the environment variable with the right key (--api-key-env)"
-            raise InputError("api_key_env", f"answer {status}", mend)
+            mend = f"name the environment variable with the right key: {self.url} answers {status}"
+            raise InputError("api_key_env", self._api_key_env, mend)
         if status >= 500 or status == 429:
             raise ServerFault(f"{self.url} answers {status}: wait until the server is ready")
         try:

@@ -19,6 +19,7 @@ _POLL_S = 0.05
 _SUMMED = {
     "vllm:num_requests_running": "running",
     "vllm:num_requests_waiting": "waiting",
+    "vllm:time_to_first_token_seconds_count": "begun",
     "vllm:request_success_total": "finished",
     "vllm:request_prefill_time_seconds_sum": "prefill_s",
     "vllm:request_prefill_time_seconds_count": "prefills",
@@ -33,6 +34,7 @@ class Scrape:
     Attributes:
         running: Requests in the batch.
         waiting: Requests in the queue.
+        begun: Requests that got a first token since the server started, whatever became of them.
         finished: Requests that were answered to the end since the server started.
         prefill_s: Seconds that ended requests spent from being scheduled to their first token.
         prefills: How many requests ``prefill_s`` is the sum of.
@@ -43,6 +45,7 @@ class Scrape:
 
     running: float | None = None
     waiting: float | None = None
+    begun: float | None = None
     finished: float | None = None
     prefill_s: float | None = None
     prefills: float | None = None
@@ -112,19 +115,22 @@ class Watch:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._before: Scrape | None = None
-        self._finished = client.finished
+        self._sent = self._finished = 0
 
     async def begin(self) -> Scrape | None:
         """Start on a server that is idle; ServerFault if it is not."""
-        self._before, self._finished = await idle(self._client), self._client.finished
+        self._before = await idle(self._client)
+        self._sent, self._finished = self._client.sent, self._client.finished
         return self._before
 
     async def end(self) -> Scrape | None:
-        """The metrics afterwards; ServerFault if more requests ended than were ours, or the server is not idle."""
+        """The metrics afterwards; ServerFault if others were served meanwhile, or the server is not idle."""
         after = await idle(self._client)
-        if after is not None and self._before is not None and None not in (after.finished, self._before.finished):
-            strangers = (
-                (after.finished or 0.0) - (self._before.finished or 0.0) - (self._client.finished - self._finished)
+        if after is not None and self._before is not None:
+            strangers = max(
+                _more(self._before.finished, after.finished, self._client.finished - self._finished),
+                # Whoever hangs up early is in no count of finished ones. Not all of ours need have begun.
+                _more(self._before.begun, after.begun, self._client.sent - self._sent),
             )
             if strangers > 0:
                 raise ServerFault(
@@ -132,3 +138,8 @@ class Watch:
                     "measure while it serves nobody else"
                 )
         return after
+
+
+def _more(before: float | None, after: float | None, ours: int) -> float:
+    """By how much a counter has moved beyond ``ours``; 0 where the server does not count."""
+    return 0.0 if before is None or after is None else after - before - ours

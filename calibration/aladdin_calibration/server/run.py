@@ -179,7 +179,7 @@ class _Run:
             facts = replace(facts, overhead_s=max(0.0, median(prober.overheads_s)))
         missing = [c.names[-1] for c in todo if not self._log.enough(c.names, self._plan.min_repeats)]
         if missing:
-            facts = facts.with_gap(f"not measured for lack of time: {', '.join(missing)}")
+            facts = facts.with_gap(f"not measured, or not often enough: {', '.join(missing)}")
         return facts
 
     def _what_is_kept(self) -> str:
