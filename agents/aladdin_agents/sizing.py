@@ -19,6 +19,8 @@ from aladdin_env.latency import load_profile, profile_names
 from aladdin_env.scenario import SLO, Scenario, WorkerType
 from aladdin_traces import Trace
 
+_LATE_SHARE = 0.005  # of the requests may queue too long for prefill: half of what an objective for 99 % allows
+_BUSIEST = 0.95  # a pool of prefill workers is never planned fuller than this
 _SAMPLED_S = 3600.0  # a generated workload is sampled for as long as its horizon, and at most this
 
 
@@ -31,18 +33,21 @@ class Safety:
 
     Attributes:
         theta: Share of ATGT that the mean time per token may take, 0 to 1.
+        decode: The same on decode workers of a split fleet, whose pace no prefill disturbs, 0 to 1.
         gamma: Share of the KV memory that the mean use may take, 0 to 1.
         rho: Share of the throughput at that pace that is planned with, 0 to 1.
-        prefill: Most time that a worker may spend on prefill, a share, 0 to 1: queueing for prefill grows beyond it.
+        prefill: Most time that a worker that decodes too may spend on prefill, a share, 0 to 1: queueing for prefill
+            grows beyond it. Prefill workers: see :func:`prefill_use`.
     """
 
     theta: float = 0.9
+    decode: float = 0.97
     gamma: float = 0.9
     rho: float = 0.85
     prefill: float = 0.7
 
     def __post_init__(self) -> None:
-        for name in ("theta", "gamma", "rho", "prefill"):
+        for name in ("theta", "decode", "gamma", "rho", "prefill"):
             if not 0 < getattr(self, name) <= 1:
                 raise InputError(f"safety.{name}", getattr(self, name), "give a number above 0, at most 1")
 
@@ -118,6 +123,19 @@ def prefill_seconds(kind: WorkerType, lengths: LengthStatistics) -> float:
     return kind.latency.prefill_s(lengths.prompt, lengths.prompt_square)
 
 
+def prefill_use(kind: WorkerType, lengths: LengthStatistics, spare_s: float) -> float:
+    """Largest share of its time that a prefill worker may be busy, 0 to 0.95, so that hardly anybody queues too long.
+
+    The tail of the wait in M/G/1 in heavy traffic, ``P(W > t) = u exp(-2 (1 - u) t E[S] / E[S^2])``, t what TTFT leaves
+    beside a long prompt's own prefill, at most half a per cent; ``E[S^2] / E[S]^2`` is taken from the prompts [R].
+    Workers that share a queue do better than each alone.
+    """
+    residual_s = prefill_seconds(kind, lengths) * lengths.prompt_square / lengths.prompt**2
+    shares = np.linspace(0.0, _BUSIEST, 96)
+    late = shares * np.exp(-2.0 * (1.0 - shares) * max(0.0, spare_s) / residual_s)
+    return float(shares[late <= _LATE_SHARE].max())
+
+
 def pace(kind: WorkerType, lengths: LengthStatistics, batch: int) -> float:
     """Seconds per token with ``batch`` requests in steady state: ``tau(b) = decode(b, b L) + (b / m) prefill(s)`` [R].
 
@@ -155,15 +173,17 @@ def capacity(kind: WorkerType, slo: SLO, lengths: LengthStatistics, safety: Safe
     ttft_s, atgt_s = float(used[:, 0].min()), float(used[:, 1].min())
     profile = kind.latency
     long_s = profile.overhead_s + (0.0 if kind.role == "decode" else profile.prefill_s(lengths.prompt_p99))
-    busiest = safe.prefill / prefill_seconds(kind, lengths)
     if kind.role == "prefill":
-        return (
-            Capacity(1, busiest, 0.0, long_s, "prefill") if long_s <= ttft_s else Capacity(0, 0.0, 0.0, long_s, "ttft")
-        )
+        share = prefill_use(kind, lengths, ttft_s - long_s)
+        if long_s > ttft_s or share <= 0.0:
+            return Capacity(0, 0.0, 0.0, long_s, "ttft")
+        return Capacity(1, share / prefill_seconds(kind, lengths), 0.0, long_s, "prefill")
+    busiest = safe.prefill / prefill_seconds(kind, lengths)
     each = lengths.context + profile.kv_overhead_tokens
     by_memory = int(safe.gamma * kind.kv_blocks * kind.block_size / each)
     by_places = min(by_memory, kind.max_num_seqs)
-    by_pace = _most(by_places, lambda b: b == 0 or pace(kind, lengths, b) <= safe.theta * atgt_s)
+    theta = safe.decode if kind.role == "decode" else safe.theta
+    by_pace = _most(by_places, lambda b: b == 0 or pace(kind, lengths, b) <= theta * atgt_s)
     batch = by_pace
     if kind.role == "mixed":
         batch = _most(by_pace, lambda b: profile.decode_s(b, b * lengths.context) + long_s <= ttft_s)

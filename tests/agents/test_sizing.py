@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from importlib.metadata import entry_points
 
@@ -17,6 +18,7 @@ from aladdin_agents.sizing import (
     pace,
     plan,
     prefill_seconds,
+    prefill_use,
     workers_for,
 )  # fmt: skip
 from aladdin_env import SLO, Fleet, InputError, Scenario, WorkerType, Workload
@@ -87,7 +89,8 @@ def test_memory_places_prefill_and_ttft_bind():
 
 def test_roles_of_split():
     prefill = capacity(kind(scheduler="split", role="prefill"), SLACK, LENGTHS_HERE)
-    assert prefill.rate_rps == pytest.approx(0.7 / prefill_seconds(kind(), LENGTHS_HERE))
+    share = prefill.rate_rps * prefill_seconds(kind(), LENGTHS_HERE)
+    assert share == prefill_use(kind(), LENGTHS_HERE, SLACK.ttft_s - prefill.ttft_s)
     decode = kind(scheduler="split", role="decode")
     assert pace(decode, LENGTHS_HERE, 10) == pytest.approx(10 * (K2 * 260 + C2) + C3)
     assert capacity(decode, SLACK, LENGTHS_HERE).batch > capacity(kind(), SLACK, LENGTHS_HERE).batch
@@ -155,6 +158,16 @@ def test_plan_of_a_split_fleet_has_both_pools():
 def test_plan_is_registered():
     point = entry_points(group="aladdin.planners")["aladdin"]
     assert point.load() is plan
+
+
+def test_prefill_pool_is_used_as_far_as_its_queue_allows():
+    """The more time TTFT leaves, the fuller; at equal prompts the formula by hand."""
+    shares = [prefill_use(kind(), LENGTHS_HERE, spare_s) for spare_s in (-1.0, 0.0, 0.1, 1.0, 10.0, 1000.0)]
+    assert shares == sorted(shares) and shares[0] == shares[1] <= 0.005 and shares[-1] == pytest.approx(0.95)
+    equal = replace(LENGTHS_HERE, prompt_square=LENGTHS_HERE.prompt**2)
+    use, service_s = prefill_use(kind(), equal, 1.0), prefill_seconds(kind(), equal)
+    assert use * math.exp(-2 * (1 - use) / service_s) <= 0.005 < (use + 0.02) * math.exp(-2 * (0.98 - use) / service_s)
+    assert prefill_use(kind(), replace(equal, prompt_square=4 * equal.prompt_square), 1.0) < use
 
 
 @pytest.mark.parametrize("scheduler", ["prefill_first", "chunked"])
