@@ -31,11 +31,11 @@ from aladdin_env.errors import InputError
 from aladdin_env.policy import placement_kernel
 from aladdin_env.scenario import Scenario
 from aladdin_env.simulator.router import can_place
-from aladdin_env.simulator.state import DECODE_ROLE, HOLD, NEW, PREFILL_ROLE, Array
+from aladdin_env.simulator.state import DECODE_ROLE, HOLD, NEW, PREFILL_ROLE, REJECT, Array
 
 # Layout of the kernel's memory: the parameters of Settings in their order, then what it remembers, then working space.
-_THETA, _GAMMA, _AHEAD, _FRESH, _STRETCH, _HOLD_SHARE, _REBALANCE, _TARGET, _GROUPS, _AFFINITY = range(10)
-_HOLD_S, _FLOOR, _STRIDE, _LONGEST, _REFRESHED, _NOW_THETA, _TUNED, _LATE, _SLOW, _TABLE = range(10, 20)
+_THETA, _GAMMA, _AHEAD, _FRESH, _STRETCH, _HOLD_SHARE, _REBALANCE, _TARGET, _GROUPS, _AFFINITY, _SHED = range(11)
+_HOLD_S, _FLOOR, _STRIDE, _LONGEST, _REFRESHED, _NOW_THETA, _TUNED, _LATE, _SLOW, _TABLE = range(11, 21)
 _SPACE = _TABLE + TABLE
 # The margin tunes itself after so many finished requests; how far it then moves, and its lower end.
 _TUNE_EVERY, _DOWN, _UP, _LEAST_THETA = 200.0, 0.98, 1.01, 0.7
@@ -63,6 +63,8 @@ class Settings:
         groups: The workers are dealt into so many groups, and requests to groups in turn; 1 looks at all workers.
         affinity: A worker that has cached this share of the prompt comes before all that have not; 0: only the promises
             know of cached prefixes.
+        shed: A new request is rejected where every worker would break so many promises or more for it, its own
+            included (1: whatever it does, one objective is missed); 0: never.
     """
 
     theta: float = 0.9
@@ -75,6 +77,7 @@ class Settings:
     target: float = 0.99
     groups: int = 1
     affinity: float = 0.0
+    shed: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("theta", "gamma"):
@@ -82,7 +85,7 @@ class Settings:
                 raise InputError(f"aladdin.{name}", getattr(self, name), "give a number above 0, at most 1")
         if not 0 < self.ahead < np.inf:
             raise InputError("aladdin.ahead", self.ahead, "give a finite number above 0")
-        for name in ("fresh_ahead", "stretch", "rebalance"):
+        for name in ("fresh_ahead", "stretch", "rebalance", "shed"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise InputError(f"aladdin.{name}", getattr(self, name), "give a finite number, 0 or more")
         for name in ("hold_share", "target", "affinity"):
@@ -143,7 +146,10 @@ def _least_broken(
     workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, memory: Array,
     r: int,
 ) -> int:  # fmt: skip
-    """The candidate on which the fewest promises are broken; one without room only where none has any."""
+    """The candidate on which the fewest promises are broken; one without room only where none has any.
+
+    REJECT where even there too many would be, and the settings say so.
+    """
     best = HOLD
     least = np.inf
     for w in range(workers.shape[0]):
@@ -154,7 +160,8 @@ def _least_broken(
             if cost < least:
                 least = cost
                 best = w
-    return best
+    sheds = memory[_SHED] > 0.0 and requests[r].stage == NEW and least >= memory[_SHED]
+    return REJECT if sheds else best
 
 
 @inlined

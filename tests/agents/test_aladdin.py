@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aladdin_agents import aladdin, placements
 from aladdin_env import SLO, Fleet, InputError, Scenario, WorkerType, Workload
-from aladdin_env.policy import HOLD
+from aladdin_env.policy import HOLD, REJECT
 from aladdin_env.scenario import ColdStart, Failures, Predictor, SLOClass
 from aladdin_env.simulator.run import Simulator
 from aladdin_env.simulator.state import PREFILLED
@@ -184,6 +184,27 @@ def test_least_broken_comes_last():
         put_running(s.world, 0, r, generated=66, first_token_s=18.0)
     put_running(s.world, 1, 16, generated=66, first_token_s=18.0)
     assert s.choose() == 1
+
+
+@pytest.mark.parametrize(("shed", "chosen"), [(0.0, 1), (0.5, REJECT), (2.5, 1)])
+def test_sheds_what_would_break_others(shed, chosen):
+    s = cluster(workers=2, prompt=4000, make=lambda x: aladdin.make(x, aladdin.Settings(hold_share=0.0, shed=shed)))
+    relaxed(s)
+    for r in range(10, 16):
+        put_running(s.world, 0, r, generated=66, first_token_s=18.0)
+    for r in (16, 17, 18):
+        put_running(s.world, 1, r, generated=66, first_token_s=18.0)
+    assert s.choose() == chosen
+
+
+def test_shedding_keeps_the_goodput_of_an_overloaded_fleet():
+    requests = random_requests(3000, 60.0, seed=5)
+    scenario = scenario_of(requests, kind(workers=2))
+    goodput = [
+        Simulator(scenario, 0).run(make(scenario)).summary["goodput_rps"]
+        for make in (aladdin.make, placements.make_aladdin_plus)
+    ]
+    assert goodput[1] > 2 * goodput[0]
 
 
 def test_a_worker_without_a_place_comes_last_of_all():
