@@ -8,12 +8,12 @@ from aladdin_env.simulator.state import DRAINING, FAILED, READY, STARTING, Array
 
 
 @compiled
-def mask_placements(workers: Array, requests: Array, r: int, hold: bool, out: Array) -> None:
-    """Which slots may take request ``r``; with ``hold`` the entry behind the slots, HOLD, is always allowed."""
+def mask_placements(workers: Array, requests: Array, r: int, others: int, out: Array) -> None:
+    """Which slots may take request ``r``; the ``others`` behind the slots, HOLD and REJECT, are always allowed."""
     for w in range(workers.shape[0]):
         out[w] = 1 if can_place(workers, requests, w, r) else 0
-    if hold:
-        out[workers.shape[0]] = 1
+    for i in range(others):
+        out[workers.shape[0] + i] = 1
 
 
 @compiled

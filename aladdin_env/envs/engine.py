@@ -112,6 +112,7 @@ class Engine:
             horizon_s=np.full(environments, np.inf),
             places=np.array([setup.task.places], dtype=np.int8),
             holds=np.array([self.actions.holds], dtype=np.int8),
+            rejects=np.array([self.actions.rejects], dtype=np.int8),
         )
         self._totals = np.zeros(environments, dtype=np.int64)
         self._written: list[Scenario | None] = [None] * environments

@@ -20,6 +20,7 @@ class JointOptions(TypedDict, total=False):
     """Keyword arguments of :class:`JointEnv`."""
 
     allow_hold: bool
+    allow_reject: bool
     max_change: int
     drain: bool
     scenario_sampler: ScenarioSampler | None
@@ -30,6 +31,7 @@ def joint_setup(
     scenario: Scenario | str | Path,
     *,
     allow_hold: bool = False,
+    allow_reject: bool = False,
     max_change: int = 2,
     drain: bool = True,
     scenario_sampler: ScenarioSampler | None = None,
@@ -38,7 +40,7 @@ def joint_setup(
     """The agent places and scales."""
     return Setup(
         scenario,
-        Task(places=True, scales=True, holds=allow_hold, max_change=max_change),
+        Task(places=True, scales=True, holds=allow_hold, rejects=allow_reject, max_change=max_change),
         drain=drain,
         scenario_sampler=scenario_sampler,
         profile_sampler=profile_sampler,
@@ -53,9 +55,9 @@ class JointEnv(ClusterEnv):
     put on a worker, a scaling (as in ``aladdin/Scaling-v0``) at each heartbeat. Nothing is decided by a policy inside.
 
     ## Action space
-    One ``Discrete(slots [+ 1] + 1 + types x 2 x max_change)``: the slots, HOLD with ``allow_hold``, then "no change"
-    and the changes of the fleet. ``mask`` allows only the half that is asked for; ``cluster``'s first feature says
-    which it is.
+    One ``Discrete(slots [+ 1] [+ 1] + 1 + types x 2 x max_change)``: the slots, HOLD with ``allow_hold``, REJECT with
+    ``allow_reject``, then "no change" and the changes of the fleet. ``mask`` allows only the half that is asked for;
+    ``cluster``'s first feature says which it is.
 
     Only what ``mask`` allows may be chosen; anything else raises an ``InputError`` and changes nothing.
     ``action_space.sample()`` draws among the allowed actions.
@@ -72,6 +74,7 @@ class JointEnv(ClusterEnv):
     ```
     - ``scenario``: a preset's name, the path of a TOML file, or a ``Scenario``.
     - ``allow_hold``: whether HOLD is an action.
+    - ``allow_reject``: whether REJECT is an action.
     - ``max_change``: most workers of a type to start or stop at one heartbeat.
     - ``drain``, ``scenario_sampler``, ``profile_sampler``, ``render_mode``: as in ``aladdin/Placement-v0``.
 

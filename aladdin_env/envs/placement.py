@@ -20,6 +20,7 @@ class PlacementOptions(TypedDict, total=False):
     """Keyword arguments of :class:`PlacementEnv`."""
 
     allow_hold: bool
+    allow_reject: bool
     scaler: str | object | None
     drain: bool
     scenario_sampler: ScenarioSampler | None
@@ -30,6 +31,7 @@ def placement_setup(
     scenario: Scenario | str | Path,
     *,
     allow_hold: bool = False,
+    allow_reject: bool = False,
     scaler: str | object | None = None,
     drain: bool = True,
     scenario_sampler: ScenarioSampler | None = None,
@@ -38,7 +40,7 @@ def placement_setup(
     """The agent places; the fleet is fixed or scaled by a policy."""
     return Setup(
         scenario,
-        Task(places=True, scales=False, holds=allow_hold),
+        Task(places=True, scales=False, holds=allow_hold, rejects=allow_reject),
         scaler=scaler,
         drain=drain,
         scenario_sampler=scenario_sampler,
@@ -57,8 +59,10 @@ class PlacementEnv(ClusterEnv):
     ## Action space
     ``Discrete(slots)``: the worker slot. With ``allow_hold`` it is ``Discrete(slots + 1)``, and the last action leaves
     the request in the router's queue: it is offered again when a request has left a worker, a worker has become
-    ready, or a heartbeat has passed, and rejected after the scenario's ``max_hold_s``. Under a split fleet a request
-    is placed twice, on a prefill and then on a decode worker. A request that no worker may take is held without a step.
+    ready, or a heartbeat has passed, and rejected after the scenario's ``max_hold_s``. With ``allow_reject`` there is
+    one more action, behind these: the request is turned away at once, which counts as unserved. Under a split fleet a
+    request is placed twice, on a prefill and then on a decode worker. A request that no worker may take is held without
+    a step.
 
     Only what ``mask`` allows may be chosen; anything else raises an ``InputError`` and changes nothing.
     ``action_space.sample()`` draws among the allowed actions.
@@ -92,6 +96,7 @@ class PlacementEnv(ClusterEnv):
     ```
     - ``scenario``: a preset's name, the path of a TOML file, or a ``Scenario``.
     - ``allow_hold``: whether HOLD is an action.
+    - ``allow_reject``: whether REJECT is an action.
     - ``scaler``: the policy that scales the fleet, by name or as an object with ``scale(view)``; None: a fixed fleet.
     - ``drain``: run to the end of the last request (see Episode end).
     - ``scenario_sampler``: ``f(rng) -> Scenario``, drawn anew for each episode (same worker types and maxima).

@@ -23,28 +23,32 @@ class Task:
         places: It chooses a worker for each request.
         scales: It changes the fleet at each heartbeat.
         holds: With ``places``: it may also leave a request in the router's queue (HOLD).
+        rejects: With ``places``: it may also turn a request away (REJECT).
         max_change: With ``scales``: most workers of one type to start or stop at a heartbeat.
     """
 
     places: bool
     scales: bool
     holds: bool = False
+    rejects: bool = False
     max_change: int = 2
 
 
 @dataclass(frozen=True)
 class Actions:
-    """The numbering of actions: slots, HOLD, then changes of the fleet; only the parts that the task has.
+    """The numbering of actions: slots, HOLD, REJECT, then changes of the fleet; only the parts that the task has.
 
     Attributes:
         slots: Worker slots; 0 where the task places nothing.
         holds: Whether HOLD follows the slots.
+        rejects: Whether REJECT comes next.
         changes: (n, 2) worker type and workers more or less, the first row "no change"; n = 0 where nothing is scaled.
         type_names: For messages.
     """
 
     slots: int
     holds: bool
+    rejects: bool
     changes: NDArray[np.int64]
     type_names: tuple[str, ...]
 
@@ -55,12 +59,18 @@ class Actions:
         names = tuple(kind.name for kind in scenario.fleet.types)
         rows = [(0, 0)] + [(k, d) for k in range(len(names)) for d in steps] if task.scales else []
         changes = np.array(rows, dtype=np.int64).reshape(-1, 2)
-        return cls(scenario.fleet.slots if task.places else 0, task.places and task.holds, changes, names)
+        slots = scenario.fleet.slots if task.places else 0
+        return cls(slots, task.places and task.holds, task.places and task.rejects, changes, names)
+
+    @property
+    def first_change(self) -> int:
+        """Number of the action "no change"."""
+        return self.slots + int(self.holds) + int(self.rejects)
 
     @property
     def size(self) -> int:
         """Number of actions."""
-        return self.slots + int(self.holds) + len(self.changes)
+        return self.first_change + len(self.changes)
 
     def name(self, action: int) -> str:
         """What ``action`` does, in words; 0 to ``size`` - 1."""
@@ -68,7 +78,9 @@ class Actions:
             return f"place on slot {action}"
         if self.holds and action == self.slots:
             return "hold"
-        kind, more = self.changes[action - self.slots - int(self.holds)]
+        if action < self.first_change:
+            return "reject"
+        kind, more = self.changes[action - self.first_change]
         return f"{more:+d} {self.type_names[kind]}" if more else "no change"
 
 

@@ -13,7 +13,7 @@ from aladdin_env.policy import placement_kernel
 from aladdin_env.reward import TERMS, settle
 from aladdin_env.simulator.core import ASK, BEAT, DONE, TIME, advance, sync_all
 from aladdin_env.simulator.fleet import accrue, scale_type
-from aladdin_env.simulator.state import HOLD, NONE, Array, World
+from aladdin_env.simulator.state import HOLD, NONE, REJECT, Array, World
 
 
 @placement_kernel("nobody")
@@ -42,6 +42,7 @@ class Rules(NamedTuple):
     horizon_s: Array  # (environments,) float64: when requests cease to arrive
     places: Array  # (1,) int8: the agent decides placements
     holds: Array  # (1,) int8: behind the slots there is the action HOLD
+    rejects: Array  # (1,) int8: behind those there is the action REJECT
 
 
 class Outputs(NamedTuple):
@@ -59,18 +60,25 @@ class Outputs(NamedTuple):
 
 
 @inlined
+def _first_change(world: World, rules: Rules) -> int:
+    """Number of the action "no change": behind the slots, HOLD and REJECT, as far as there are any."""
+    return int(world.workers.shape[0] + rules.holds[0] + rules.rejects[0]) if rules.places[0] else 0
+
+
+@inlined
 def _is_end(reason: int) -> bool:
     return reason in (DONE, TIME)
 
 
 @inlined
 def _apply(world: World, rules: Rules, reason: int, action: int) -> None:
-    """Carry out an allowed action: a slot or HOLD, or behind those a change of the fleet."""
+    """Carry out an allowed action: a slot, HOLD or REJECT, or behind those a change of the fleet."""
     slots = world.workers.shape[0]
     if reason == ASK:
-        world.control[0].answer = action if action < slots else HOLD
+        other = HOLD if action == slots and rules.holds[0] else REJECT
+        world.control[0].answer = action if action < slots else other
         return
-    change = action - (slots + rules.holds[0] if rules.places[0] else 0)
+    change = action - _first_change(world, rules)
     kind = rules.changes[change, 0]
     more = rules.changes[change, 1]
     if more != 0:
@@ -85,10 +93,11 @@ def _mask(world: World, rules: Rules, reason: int, out: Array) -> None:
         return
     out[:] = 0
     if reason == ASK:
-        mask_placements(world.workers, world.requests, world.control[0].asked, rules.holds[0] != 0, out)
+        others = rules.holds[0] + rules.rejects[0]
+        mask_placements(world.workers, world.requests, world.control[0].asked, others, out)
     else:
-        first = world.workers.shape[0] + rules.holds[0] if rules.places[0] else 0
         limit = world.control[0].max_gpus
+        first = _first_change(world, rules)
         mask_changes(world.workers, world.cluster, world.types, rules.changes, limit, first, out)
 
 

@@ -14,7 +14,7 @@ CASES = [(name, kind) for name in IDS for kind in ("fixed", "elastic", "split", 
 @pytest.fixture
 def options():
     return {
-        "aladdin/Placement-v0": {"allow_hold": True},
+        "aladdin/Placement-v0": {"allow_hold": True, "allow_reject": True},
         "aladdin/Scaling-v0": {"policy": "least_request", "max_change": 1},
         "aladdin/Joint-v0": {},
     }

@@ -145,6 +145,18 @@ def test_hold_is_offered_again_and_rejected_in_the_end(scenario, play):
     assert info["unserved"] == info["summary"]["requests"]
 
 
+@pytest.mark.parametrize("hold", [False, True])
+def test_reject_turns_away_at_once(scenario, play, hold):
+    given = scenario(horizon_s=5.0)
+    env = gym.make("aladdin/Placement-v0", scenario=given, allow_hold=hold, allow_reject=True)
+    slots = given.fleet.slots
+    assert env.action_space.n == slots + hold + 1
+    assert env.unwrapped.engine.actions.name(slots + hold) == "reject"
+    _, info = play(env, lambda env, obs: slots + hold)
+    assert info["summary"]["rejected"] == info["summary"]["requests"] == info["unserved"]
+    assert info["time_s"] <= 5.0 + given.heartbeat_s  # nobody was held
+
+
 def test_draws_can_be_given(scenario, kernel, play):
     given = scenario()
     draws = draw(given, np.random.default_rng(5))

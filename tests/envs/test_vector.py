@@ -16,7 +16,7 @@ def _options(name, kernel, python_policy, scaler):
         "placement, scaled": ("aladdin/Placement-v0", {"scaler": scaler}),
         "scaling": ("aladdin/Scaling-v0", {"policy": kernel}),
         "scaling, Python inside": ("aladdin/Scaling-v0", {"policy": python_policy}),
-        "joint": ("aladdin/Joint-v0", {"allow_hold": True}),
+        "joint": ("aladdin/Joint-v0", {"allow_hold": True, "allow_reject": True}),
         "joint, cut": ("aladdin/Joint-v0", {"drain": False}),
     }[name]
 
