@@ -145,7 +145,8 @@ def judge(tested: Bench, group: list[Case], out: Path, rounds: int, with_laws: b
     Comparisons: ``clock`` (the engine by the clock ``reference``, mean of ``rounds`` replays, against the simulator
     with the laws measured in the same process), ``again`` (the second such replay, against the first: the noise that
     no simulator can undercut), ``laws`` (the engine decides, every step takes what the laws say, against the
-    simulator).
+    simulator), ``laws + 1 %`` (the simulator with all steps 1 % longer, against itself: what an error of the laws makes
+    of itself at that load).
     """
     kv_blocks = group[0].kv_blocks
     run = tested.run() if kv_blocks is None else tested.run(num_gpu_blocks_override=kv_blocks + 1)
@@ -153,7 +154,8 @@ def judge(tested: Bench, group: list[Case], out: Path, rounds: int, with_laws: b
     with Progress() as bar:
         task = bar.add_task("measure and replay")
         in_rounds = [case.trace for _ in range(rounds) for case in group]
-        replays = record_and_replay(run, recording, in_rounds, "reference", _told(bar, task))
+        kept = recording.with_suffix("")
+        replays = record_and_replay(run, recording, in_rounds, "reference", _told(bar, task), kept)
         measured = read_recording(recording)
         profile = profile_of(measured, f"{tested.shape}-cpu", source="measured by this script")
         profile.to_json(recording.with_suffix(".json"))
@@ -165,9 +167,13 @@ def judge(tested: Bench, group: list[Case], out: Path, rounds: int, with_laws: b
             own = replays[number :: len(group)]
             against = [compare(real, simulated, scenario.slo, "client", count).table for real, count in own]
             first, second = own[0][0], own[1][0]
+            longer = Simulator(scenario_of(slower(profile, 1.01), measured.facts, case.trace, kv_blocks), 0)
             found = {
                 "clock": mean_of(against),
                 "again": compare(second, _as_simulated(first), scenario.slo, "client").table,
+                "laws + 1 %": compare(
+                    _as_real(simulated), longer.run("least_request").requests, scenario.slo, "client"
+                ).table,
             }
             if with_laws:
                 task = bar.add_task(f"{case.name}, laws", total=len(case.trace))
@@ -186,6 +192,29 @@ def mean_of(tables: list[pd.DataFrame]) -> pd.DataFrame:
     error = (simulated / real - 1.0).fillna(0.0)  # 0 of 0 preemptions is no error
     error["attainment"] = 100.0 * (simulated["attainment"] - real["attainment"])
     return pd.DataFrame({"real": real, "simulated": simulated, "error": error})
+
+
+def slower(profile: LatencyProfile, factor: float) -> LatencyProfile:
+    """The same worker with every step so many times as long."""
+    prefill, decode = profile.prefill, profile.decode
+    return replace(
+        profile,
+        prefill=replace(
+            prefill,
+            knots_s=tuple(factor * s for s in prefill.knots_s),
+            attention_s_per_token2=factor * prefill.attention_s_per_token2,
+        ),
+        decode=replace(
+            decode,
+            alpha_s=tuple(factor * s for s in decode.alpha_s),
+            beta_s_per_token=tuple(factor * s for s in decode.beta_s_per_token),
+        ),
+        mixed_overlap_s=factor * profile.mixed_overlap_s,
+    )
+
+
+def _as_real(simulated: pd.DataFrame) -> pd.DataFrame:
+    return simulated.assign(output_tokens=simulated["generated_tokens"], error="", late_s=0.0)
 
 
 def _as_simulated(real: pd.DataFrame) -> pd.DataFrame:

@@ -127,7 +127,7 @@ def test_validate_takes_limits_from_the_profile_and_says_which_it_assumes(measur
 def test_validate_says_so_where_the_profile_is_of_another_model() -> None:
     with serving(model="other") as mock:
         asked = ["validate", "--url", mock.url, "--profile", "llama-110m-cpu", "--rate", "4", "--horizon", "2"]
-        done = CliRunner().invoke(app, [*asked, "--max-output", "8"])
+        done = CliRunner().invoke(app, [*asked, "--max-output", "8", "--atgt", "1"])
     assert done.exit_code == 0, done.output
     assert f"{mock.url} serves other, the profile is of" in " ".join(done.stderr.split())
 

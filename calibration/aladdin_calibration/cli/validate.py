@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -82,7 +82,8 @@ def validate(
 def _servers(profile: str, count: int, given: dict[str, int | None], kv_capacity_tokens: int | None) -> WorkerType:
     """The simulated servers: limits as given, else as the profile has them, else vLLM's defaults, which is told."""
     plain = WorkerType("server", profile, count, count, count, prefix_cache=False)
-    known = plain.latency.provenance.limits | {name: value for name, value in given.items() if value is not None}
+    known: dict[str, Any] = {**plain.latency.provenance.limits}
+    known |= {name: value for name, value in given.items() if value is not None}
     kind = replace(plain, **known, kv_capacity_tokens=kv_capacity_tokens)
     missing = [f"--{name.replace('_', '-')} {getattr(kind, name)}" for name in LIMITS if name not in known]
     if missing:

@@ -139,7 +139,12 @@ def replay(
 
 
 def record_and_replay(
-    run: EngineRun, recording: Path, traces: Sequence[Trace], clock: str, progress: Progress | None = None
+    run: EngineRun,
+    recording: Path,
+    traces: Sequence[Trace],
+    clock: str,
+    progress: Progress | None = None,
+    keep: Path | None = None,
 ) -> list[tuple[pd.DataFrame, int | None]]:
     """Measure an engine and replay traces in the same process (:mod:`aladdin_calibration.engine.session`).
 
@@ -149,6 +154,7 @@ def record_and_replay(
         traces: Replayed one after the other.
         clock: ``wall``, ``cpu`` or ``reference``; the last at the recording's own pace.
         progress: As for :func:`record`.
+        keep: Folder for the traces and what came of them; a session that is there whole is read, not run again.
 
     Returns:
         For each trace what :func:`replay` returns.
@@ -156,10 +162,13 @@ def record_and_replay(
     Raises:
         InputError: As for :func:`record`.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        asked = [_written(trace, Path(folder) / f"trace{i}.jsonl") for i, trace in enumerate(traces)]
-        served = [Path(folder) / f"served{i}.jsonl" for i in range(len(traces))]
-        _run(run, run.session(recording, asked, clock, served), progress)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        asked = [_written(trace, folder / f"trace{i}.jsonl") for i, trace in enumerate(traces)]
+        served = [folder / f"served{i}.jsonl" for i in range(len(traces))]
+        if not all(path.exists() for path in (recording, *served)):
+            _run(run, run.session(recording, asked, clock, served), progress)
         found = [read_served(path) for path in served]
     return [(rows.assign(klass=trace.klass), count) for trace, (rows, count, _) in zip(traces, found, strict=True)]
 
