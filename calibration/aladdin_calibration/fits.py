@@ -3,7 +3,8 @@
 Which form of a law is taken (the paper's linear one or one of our generalisations, :mod:`aladdin_calibration.forms`)
 is decided by cross-validation with whole configurations held out, within the data that the fit may see: the errors of
 :func:`held_out_errors` therefore also count the choice of the form. Where the steps tell how the machine's pace drifted
-while they were measured (:mod:`aladdin_calibration.repeats`), the laws are fitted to the times at its median pace.
+while they were measured (:mod:`aladdin_calibration.repeats`), the laws are fitted to the times at its median pace. Where there
+was traffic, the level of the laws is that at which its steps take as long in total as they did.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import pandas as pd
 
 from aladdin_calibration import forms
 from aladdin_calibration.repeats import Pace, pace
-from aladdin_calibration.steps import KINDS, Array, check_enough, check_rising, column, of_kind
+from aladdin_calibration.steps import KINDS, TRAFFIC, Array, check_enough, check_rising, column, of_kind
 from aladdin_env.latency import DecodeLaw, PrefillLaw
 
+STRAGGLER = 1.5  # a step beyond so many times its predicted length counts as one of this length in the total
 Fit = Callable[[pd.DataFrame], tuple[PrefillLaw, DecodeLaw]]
 
 
@@ -102,7 +104,21 @@ def _fit(steps: pd.DataFrame, drift: Pace, count: int, seed: int) -> FittedLaws:
     prefill_form, decode_form = _best(errors["prefill"]), _best(errors["decode"])
     prefill = forms.fit_prefill(steady, forms.PREFILL_FORMS[prefill_form])
     decode = forms.fit_decode(steady, forms.DECODE_FORMS[decode_form])
-    return FittedLaws(prefill, decode, forms.fit_overlap(steady, prefill, decode), prefill_form, decode_form)
+    laws = prefill, decode, forms.fit_overlap(steady, prefill, decode)
+    return FittedLaws(*forms.scaled(*laws, _level(steady, *laws)), prefill_form, decode_form)
+
+
+def _level(steps: pd.DataFrame, prefill: PrefillLaw, decode: DecodeLaw, mixed_overlap_s: float) -> float:
+    """By how much longer than predicted the steps of traffic took in total; 1 where no traffic was measured.
+
+    What a request waits for is the sum of its steps, stragglers included, whereas a robust fit goes through the middle
+    of steps most of which hold one batch for long. Only traffic tells the difference.
+    """
+    served = steps[steps["config"].str.startswith(TRAFFIC)]
+    if served.empty:
+        return 1.0
+    predicted = forms.predict(served, prefill, decode, mixed_overlap_s)
+    return float(np.minimum(column(served, "seconds"), STRAGGLER * predicted).sum() / predicted.sum())
 
 
 def fit_laws(steps: pd.DataFrame, count: int = 5, seed: int = 0) -> FittedLaws:

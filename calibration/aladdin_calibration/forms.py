@@ -168,6 +168,21 @@ def fit_overlap(steps: pd.DataFrame, prefill: PrefillLaw, decode: DecodeLaw) -> 
     return _significant(float(best.x[0]))
 
 
+def scaled(
+    prefill: PrefillLaw, decode: DecodeLaw, mixed_overlap_s: float, factor: float
+) -> tuple[PrefillLaw, DecodeLaw, float]:
+    """The laws with all times multiplied."""
+    knots, alpha, beta = (
+        tuple(factor * value for value in values)
+        for values in (prefill.knots_s, decode.alpha_s, decode.beta_s_per_token)
+    )
+    return (
+        replace(prefill, knots_s=knots, attention_s_per_token2=factor * prefill.attention_s_per_token2),
+        replace(decode, alpha_s=alpha, beta_s_per_token=beta),
+        factor * mixed_overlap_s,
+    )
+
+
 def predict(steps: pd.DataFrame, prefill: PrefillLaw, decode: DecodeLaw, mixed_overlap_s: float) -> Array:
     """Seconds of every step under these laws, by the compiled law functions that the simulator calls."""
     row = law_row(prefill, decode, mixed_overlap_s, max(1, int(steps["batch"].max()))).reshape(1, -1)

@@ -24,6 +24,7 @@ from scipy.stats import spearmanr
 from aladdin_traces.errors import InputError
 
 COLUMNS = ("kind", "config", "prefill_tokens", "sum_squares", "batch", "context_tokens", "seconds")
+TRAFFIC = "traffic"  # how the names of configurations begin in which requests come and go as in service
 KINDS = ("prefill", "decode", "mixed")
 SHORTEST_S = 5e-5  # no engine makes a step in less; a time below it is in another unit
 LONGEST_S = {"prefill": 600.0, "decode": 30.0, "mixed": 600.0}

@@ -22,6 +22,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from aladdin_calibration.engine.measure import EngineRun, read_recording, record, record_and_replay, replay
+from aladdin_calibration.forms import scaled
 from aladdin_calibration.measurement import Measurement, WorkerFacts
 from aladdin_calibration.profiles import profile_of
 from aladdin_calibration.validation.agreement import compare
@@ -100,7 +101,16 @@ def trace_of(rate_rps: float, requests: int, seed: int) -> Trace:
     return trace.take(np.arange(min(requests, len(trace)))).clip(MOST_PROMPT_TOKENS, MOST_OUTPUT_TOKENS)
 
 
-def capacity_rps(profile: LatencyProfile, measured: Measurement, requests: int) -> float:
+def scouted_rps(tested: Bench, out: Path) -> float:
+    """The capacity by a short recording."""
+    record(replace(tested, budget_s=tested.budget_s / 3).run(), out / "scout.jsonl")
+    scouted = read_recording(out / "scout.jsonl")
+    found = simulated_capacity_rps(profile_of(scouted, "scout"), scouted, tested.requests)
+    print(f"capacity: about {found:.2f} requests/s; to judge this session again: --capacity-rps {found!r}")
+    return found
+
+
+def simulated_capacity_rps(profile: LatencyProfile, measured: Measurement, requests: int) -> float:
     """Requests per second of an engine that is never out of work, in the simulator."""
     crowd = trace_of(1e4, requests, seed=99)
     return float(simulate(scenario_of(profile, measured.facts, crowd), "least_request").summary["throughput_rps"])
@@ -196,21 +206,8 @@ def mean_of(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 def slower(profile: LatencyProfile, factor: float) -> LatencyProfile:
     """The same worker with every step so many times as long."""
-    prefill, decode = profile.prefill, profile.decode
-    return replace(
-        profile,
-        prefill=replace(
-            prefill,
-            knots_s=tuple(factor * s for s in prefill.knots_s),
-            attention_s_per_token2=factor * prefill.attention_s_per_token2,
-        ),
-        decode=replace(
-            decode,
-            alpha_s=tuple(factor * s for s in decode.alpha_s),
-            beta_s_per_token=tuple(factor * s for s in decode.beta_s_per_token),
-        ),
-        mixed_overlap_s=factor * profile.mixed_overlap_s,
-    )
+    laws = scaled(profile.prefill, profile.decode, profile.mixed_overlap_s, factor)
+    return replace(profile, prefill=laws[0], decode=laws[1], mixed_overlap_s=laws[2])
 
 
 def _as_real(simulated: pd.DataFrame) -> pd.DataFrame:
@@ -248,16 +245,15 @@ def main(
     requests: Annotated[int, typer.Option(help="Requests per replay.")] = 400,
     budget_s: Annotated[float, typer.Option(help="Seconds of measuring.")] = 240.0,
     rounds: Annotated[int, typer.Option(min=2, help="Replays of each case, one case after the other.")] = 3,
+    capacity_rps: Annotated[
+        float | None, typer.Option(help="Requests per second of a full engine; by default measured first, in short.")
+    ] = None,
     laws: Annotated[bool, typer.Option(help="Also the engine under the laws' clock.")] = True,
 ) -> None:
-    """Scout the capacity, then measure, replay and compare; recordings that are there already are continued."""
+    """Measure, replay and compare; sessions that are there already are judged again, not run again."""
     out.mkdir(parents=True, exist_ok=True)
     tested = bench(shape, requests, budget_s)
-    record(replace(tested, budget_s=budget_s / 3).run(), out / "scout.jsonl")
-    scouted = read_recording(out / "scout.jsonl")
-    capacity = capacity_rps(profile_of(scouted, "scout"), scouted, requests)
-    print(f"capacity: about {capacity:.2f} requests/s")
-    every = cases(tested, capacity)
+    every = cases(tested, capacity_rps or scouted_rps(tested, out))
     groups = [[case for case in every if case.kv_blocks == kv] for kv in (None, TIGHT_BLOCKS)]
     results = []
     for group in groups:

@@ -73,6 +73,19 @@ def test_one_wild_configuration_neither_bends_the_law_nor_hides() -> None:
     assert errors.drop("d16x512").filter(like="d16").abs().max() < 0.05
 
 
+def test_traffic_sets_the_level_of_the_laws() -> None:
+    """One step in ten of the traffic takes half as long again: the middle stays, what is waited for does not."""
+    steps = observed()
+    served = steps[steps["kind"] != "prefill"].assign(config="traffic-8")
+    long_ones = np.arange(len(served)) % 10 == 0
+    served["seconds"] *= np.where(long_ones, 1.5, 1.0)
+    plain, level = fits.fit_laws(steps), fits.fit_laws(pd.concat([steps, served], ignore_index=True))
+    for kind in ("prefill", "decode", "mixed"):
+        rows = steps[steps["kind"] == kind]
+        ratio = level.predict(rows).sum() / plain.predict(rows).sum()
+        assert ratio == pytest.approx(1.05, abs=0.02), kind
+
+
 def test_folds_never_split_a_configuration() -> None:
     steps = observed()
     judged: list[str] = []
