@@ -3,8 +3,8 @@
 Which form of a law is taken (the paper's linear one or one of our generalisations, :mod:`aladdin_calibration.forms`)
 is decided by cross-validation with whole configurations held out, within the data that the fit may see: the errors of
 :func:`held_out_errors` therefore also count the choice of the form. Where the steps tell how the machine's pace drifted
-while they were measured (:mod:`aladdin_calibration.repeats`), the laws are fitted to the times at its median pace. Where there
-was traffic, the level of the laws is that at which its steps take as long in total as they did.
+while they were measured (:mod:`aladdin_calibration.repeats`), the laws are fitted to times at its median pace. Where
+there was traffic, their level is that at which its steps take as long in total as they did.
 """
 
 from __future__ import annotations
