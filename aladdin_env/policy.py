@@ -209,29 +209,41 @@ def scaler_names() -> list[str]:
 
 
 def _make(group: str, kind: str, name: str, scenario: Scenario) -> Any:
+    """By name, or from a file whose ending has an entry point in ``aladdin.checkpoints``."""
     known = _registry(group)
-    if name not in known:
+    if name in known:
+        factory = known[name].load()
+        return factory(scenario)
+    reader = _registry("aladdin.checkpoints").get(Path(name).suffix.removeprefix("."))
+    if reader is None:
         raise InputError(kind, name, suggest(name, sorted(known)))
-    factory = known[name].load()
-    return factory(scenario)
+    return reader.load()(name, scenario)
 
 
 def make_scaler(name: str, scenario: Scenario) -> Scaler:
-    """A scaler by name, made for ``scenario``; InputError for an unknown name."""
+    """A scaler by name, or the path of a checkpoint, made for ``scenario``.
+
+    Raises:
+        InputError: an unknown name, a file that cannot be used, or that only places.
+    """
     made: Scaler = _make("aladdin.scalers", "scaler", name, scenario)
+    if isinstance(made, Placement) and not isinstance(made, Scaler):
+        raise InputError("scaler", name, "it only places: give one that scales")
     return made
 
 
 def make_policy(spec: str, scenario: Scenario) -> Combined:
     """A policy by name: ``placement`` or ``placement+scaler``, made for ``scenario``.
 
-    An entry point is a callable that takes the scenario and returns a :class:`Placement` or a :class:`Scaler`.
+    Either part may be the path of a checkpoint (without a ``+`` in it). An entry point of ``aladdin.policies`` or
+    ``aladdin.scalers`` is a callable that takes the scenario and returns a :class:`Placement` or a :class:`Scaler`; one
+    of ``aladdin.checkpoints``, named after the ending of its files, takes a path and the scenario.
 
     Raises:
-        InputError: unknown name, with the nearest known one.
+        InputError: unknown name, with the nearest known one; a file that cannot be used, or that does not place.
     """
-    placement, plus, scaler = spec.partition("+")
-    made = _make("aladdin.policies", "placement policy", placement.strip(), scenario)
-    if not plus:
-        return combine(made)
-    return Combined(made, make_scaler(scaler.strip(), scenario))
+    placement, plus, scaler = (part.strip() for part in spec.partition("+"))
+    made = _make("aladdin.policies", "placement policy", placement, scenario)
+    if isinstance(made, Scaler) and not isinstance(made, Placement):
+        raise InputError("placement policy", placement, f"it only scales: write PLACEMENT+{placement}")
+    return Combined(made, make_scaler(scaler, scenario)) if plus else combine(made)

@@ -185,7 +185,7 @@ def chunk_step(workers: Array, laws: Array, w: int, tokens: float, squares: floa
 def chunk_squares(workers: Array, requests: Array, cluster: Array, w: int, r: int) -> float:
     """Sum of squares of the prompts to prefill on ``w`` with ``r``, those in the queue taken as of equal length."""
     queued = float(queued_prefill(workers, cluster, w))
-    return own_squares(workers, requests, w, r) + queued * queued / max(1, workers[w].waiting)
+    return float(own_squares(workers, requests, w, r) + queued * queued / max(1, workers[w].waiting))
 
 
 @compiled

@@ -1,0 +1,1 @@
+"""Learned policies: their networks, their checkpoints, and how they decide without a learning library."""
