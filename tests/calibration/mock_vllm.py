@@ -48,6 +48,7 @@ class Settings:
     status: int = 503
     pace: float = 1.0  # times the laws' seconds
     strangers: int = 0  # requests of others that end with each of ours
+    early_hang_ups: int = 0  # requests of others that come with each of ours and hang up before their first token
     hang_ups: int = 0  # requests of others that begin with each of ours and hang up on their first token
 
 
@@ -78,6 +79,7 @@ class MockVllm:
         self.waiting: deque[Running] = deque()
         self.running: list[Running] = []
         self.clock = 0.0
+        self.asked = 0
         self.begun = 0
         self.finished = 0
         self.prefill_s = 0.0
@@ -155,6 +157,7 @@ class MockVllm:
     async def completions(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.bodies.append(body)
+        self.asked += 1 + self.settings.strangers + self.settings.hang_ups + self.settings.early_hang_ups
         self.headers.append(dict(request.headers))
         fault = self.settings.fault if len(self.bodies) > self.settings.fault_after else "none"
         refused = self.refusal(body, fault)
@@ -243,6 +246,8 @@ class MockVllm:
         lines = [
             f'vllm:num_requests_running{{engine="0"}} {len(self.running)}',
             f'vllm:num_requests_waiting{{engine="0"}} {len(self.waiting)}',
+            f'http_requests_total{{handler="/v1/completions",method="POST",status="2xx"}} {self.asked}',
+            'http_requests_total{handler="/metrics",method="GET",status="2xx"} 1000',
             "# TYPE vllm:time_to_first_token_seconds histogram",
             f'vllm:time_to_first_token_seconds_count{{engine="0"}} {self.begun}',
             f'vllm:request_success_total{{engine="0",finished_reason="length"}} {self.finished}',

@@ -174,7 +174,7 @@ def test_another_servers_file_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("kind", ["strangers", "hang_ups"])
+@pytest.mark.parametrize("kind", ["strangers", "hang_ups", "early_hang_ups"])
 def test_others_on_the_server_end_the_run(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "steps.parquet"
     with serving() as mock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ _SUMMED = {
     "vllm:num_requests_running": "running",
     "vllm:num_requests_waiting": "waiting",
     "vllm:time_to_first_token_seconds_count": "begun",
+    "http_requests_total": "asked",
     "vllm:request_success_total": "finished",
     "vllm:request_prefill_time_seconds_sum": "prefill_s",
     "vllm:request_prefill_time_seconds_count": "prefills",
@@ -34,6 +35,7 @@ class Scrape:
     Attributes:
         running: Requests in the batch.
         waiting: Requests in the queue.
+        asked: Completions that were asked for over HTTP and have ended, whatever became of them.
         begun: Requests that got a first token since the server started, whatever became of them.
         finished: Requests that were answered to the end since the server started.
         prefill_s: Seconds that ended requests spent from being scheduled to their first token.
@@ -45,6 +47,7 @@ class Scrape:
 
     running: float | None = None
     waiting: float | None = None
+    asked: float | None = None
     begun: float | None = None
     finished: float | None = None
     prefill_s: float | None = None
@@ -85,12 +88,19 @@ def _scrape(families: Iterable[Metric]) -> Scrape | None:
     for family in families:
         for sample in family.samples:
             name = _SUMMED.get(sample.name)
-            if name is not None and sample.labels.get("finished_reason") != "abort":
+            if name is not None and _counts(sample.labels):
                 sums[name] = sums.get(name, 0.0) + sample.value
-                engines.add(sample.labels.get("engine", "0"))
+                if "engine" in sample.labels:
+                    engines.add(sample.labels["engine"])
             elif sample.name == "vllm:cache_config_info":
                 cache = dict(sample.labels)
-    return Scrape(**sums, engines=len(engines), cache=cache) if sums or cache else None
+    return Scrape(**sums, engines=max(1, len(engines)), cache=cache) if sums or cache else None
+
+
+def _counts(labels: Mapping[str, str]) -> bool:
+    """Whether a sample is one of those to sum: no aborted requests, and of HTTP requests those for completions."""
+    handler = labels.get("handler")
+    return labels.get("finished_reason") != "abort" and (handler is None or "completions" in handler)
 
 
 async def idle(client: Client) -> Scrape | None:
@@ -131,6 +141,8 @@ class Watch:
                 _more(self._before.finished, after.finished, self._client.finished - self._finished),
                 # Whoever hangs up early is in no count of finished ones. Not all of ours need have begun.
                 _more(self._before.begun, after.begun, self._client.sent - self._sent),
+                # Nor is who hangs up before a first token counted by the engine, only by the front end.
+                _more(self._before.asked, after.asked, self._client.sent - self._sent),
             )
             if strangers > 0:
                 raise ServerFault(
