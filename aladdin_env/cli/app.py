@@ -76,7 +76,11 @@ app.add_typer(scenarios, name="scenarios")
 app.add_typer(trace, name="trace")
 app.command()(policies)
 for entry in sorted(metadata.entry_points(group="aladdin.commands")):
-    app.command(name=entry.name)(entry.load())  # these modules are light: what they need is imported when they run
+    command = entry.load()  # these modules are light: what they need is imported when they run
+    if isinstance(command, typer.Typer):  # several commands under one name
+        app.add_typer(command, name=entry.name)
+    else:
+        app.command(name=entry.name)(command)
 
 
 def _print_version(asked: bool) -> None:

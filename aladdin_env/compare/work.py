@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +97,7 @@ class Crew(Generic[Unit, Outcome]):
         work: A function of a module, so that other processes find it.
         jobs: Processes; None uses several where that pays, 1 only this one.
         progress: Told how far the whole is.
+        keep: Given each unit and its outcome as soon as it is done, in this process and in any order.
     """
 
     def __init__(
@@ -106,11 +107,13 @@ class Crew(Generic[Unit, Outcome]):
         *,
         jobs: int | None = None,
         progress: Progress | None = None,
+        keep: Callable[[Unit, Outcome], None] | None = None,
     ) -> None:
         self._scenario = scenario
         self._work = work
         self._jobs = jobs
         self._progress: Progress = progress or (lambda done: None)
+        self._keep: Callable[[Unit, Outcome], None] = keep or (lambda unit, outcome: None)
 
     def do(self, units: Sequence[Unit]) -> list[Outcome]:
         """The outcomes, in the order of ``units``."""
@@ -127,6 +130,7 @@ class Crew(Generic[Unit, Outcome]):
         for i, unit in enumerate(units):
             start_s = time.perf_counter()
             done.append(self._work(lab, unit, lambda part, i=i: self._progress(i + part)))  # type: ignore[misc]
+            self._keep(unit, done[-1])
             self._progress(i + 1)
             left_s = (time.perf_counter() - start_s) * (len(units) - i - 1)
             # the first unit also loads, or makes, the compiled code
@@ -138,16 +142,16 @@ class Crew(Generic[Unit, Outcome]):
         jobs = min(self._jobs or usable_cpus(), len(units))
         with _processes(jobs, self._scenario) as pool:
             with _interrupts_ignored():  # a child that is still starting would answer Ctrl-C with a traceback
-                futures = [pool.submit(_do_unit, self._work, unit) for unit in units]
+                futures = {pool.submit(_do_unit, self._work, unit): unit for unit in units}
             self._watch(futures, done)
         return [future.result() for future in futures]
 
-    def _watch(self, futures: Sequence[Future[Outcome]], done: int) -> None:
+    def _watch(self, futures: Mapping[Future[Outcome], Unit], done: int) -> None:
         waiting = set(futures)
         while waiting:
             ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in ended:
-                future.result()  # raises what the unit raised
+                self._keep(futures[future], future.result())  # raises what the unit raised
             self._progress(done + len(futures) - len(waiting))
 
 

@@ -1,0 +1,1 @@
+"""The benchmark: where its rates come from, results, a template for submissions."""
