@@ -18,7 +18,7 @@ import pandas as pd
 
 from aladdin_calibration import forms
 from aladdin_calibration.repeats import Pace, pace
-from aladdin_calibration.steps import KINDS, TRAFFIC, Array, check_enough, check_rising, column, of_kind
+from aladdin_calibration.steps import KINDS, TRAFFIC, Array, check_enough, check_rising, check_timed, column, of_kind
 from aladdin_env.latency import DecodeLaw, PrefillLaw
 
 STRAGGLER = 1.5  # a step beyond so many times its predicted length counts as one of this length in the total
@@ -125,9 +125,10 @@ def fit_laws(steps: pd.DataFrame, count: int = 5, seed: int = 0) -> FittedLaws:
     """Fit all laws; of each the form with the least held-out error over ``count`` folds.
 
     Raises:
-        InputError: There are too few steps for a law, or times that fall as steps get larger.
+        InputError: There are too few steps for a law, or times that stay the same or fall as steps get larger.
     """
     check_enough(steps)
+    check_timed(steps)
     check_rising(steps)
     return _fit(steps, pace(steps), count, seed)
 

@@ -119,7 +119,11 @@ class Measurement:
         written = (table.schema.metadata or {}).get(_METADATA)
         if written is None:
             raise InputError("path", str(path), "give a file that 'aladdin calibrate' wrote; this one has no facts")
-        return cls(table.to_pandas(), WorkerFacts.from_dict(json.loads(written)))
+        try:
+            facts = dict(json.loads(written))
+        except (ValueError, TypeError) as error:
+            raise InputError("path", str(path), f"its facts are broken: measure again ({error})") from None
+        return cls(table.to_pandas(), WorkerFacts.from_dict(facts))
 
 
 def check_steps(steps: pd.DataFrame) -> None:

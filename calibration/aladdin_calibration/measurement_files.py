@@ -32,7 +32,8 @@ def read_measurement(
     Args:
         path: The file.
         clock: Of vLLM iterations, which clock column to take; by default ``step_cpu``, or else the first that is there.
-        only: Of aiconfigurator's rows, which to take: ``model``, ``system``, ``tp``; those with one value need none.
+        only: Of a CSV file, which rows to take: those with these values in these columns. Of aiconfigurator's one
+            ``model``, ``system`` and ``tp`` must be left.
         known: Facts of the worker that a CSV file does not say (fields of :class:`WorkerFacts`).
 
     Raises:
@@ -41,11 +42,13 @@ def read_measurement(
     path = Path(path)
     columns = _columns(path)
     if columns is None:
+        if only:
+            raise InputError("where", dict(only), "leave it out: a file of 'aladdin calibrate' is of one worker")
         return Measurement.load(path)
     if set(tables.AIC_COLUMNS) <= columns:
-        steps, facts = _aic(path, only or {})
+        steps, facts = _aic(path, only)
     elif set(tables.VLLM_COLUMNS) <= columns:
-        steps, facts = _vllm(path, clock, columns)
+        steps, facts = _vllm(path, clock, columns, only)
     else:
         needed = f"{', '.join(tables.VLLM_COLUMNS)} and a clock, or {', '.join(tables.AIC_COLUMNS)}"
         raise InputError("path", str(path), f"give Parquet of 'aladdin calibrate', or CSV with {needed}")
@@ -63,20 +66,22 @@ def _columns(path: Path) -> set[str] | None:
         raise InputError("path", str(path), f"give a readable Parquet or CSV file ({error})") from error
 
 
-def _vllm(path: Path, clock: str | None, columns: set[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _vllm(
+    path: Path, clock: str | None, columns: set[str], only: Mapping[str, Any] | None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     there = [name for name in tables.CLOCKS if name in columns]
     if not there:
         raise InputError("path", str(path), f"give a file with one of the columns {', '.join(tables.CLOCKS)}")
     taken = clock or there[0]
-    return tables.read_vllm_steps(path, taken), _UNKNOWN | {"clock": taken}
+    return tables.read_vllm_steps(path, taken, only), _UNKNOWN | {"clock": taken}
 
 
-def _aic(path: Path, only: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
-    rows = tables.read_aic(path)
-    keys = {name: only.get(name, rows[name].iloc[0]) for name in ("model", "system", "tp")}
+def _aic(path: Path, only: Mapping[str, Any] | None) -> tuple[pd.DataFrame, dict[str, Any]]:
+    rows = tables.read_aic(path, only)
+    keys = {name: rows[name].iloc[0] for name in ("model", "system", "tp")}
     for name in keys:
         values = sorted(set(rows[name]))
-        if name not in only and len(values) > 1:
+        if len(values) > 1:
             raise InputError(name, None, f"choose one of {', '.join(map(str, values))}")
     steps = tables.select_aic(rows, str(keys["model"]), str(keys["system"]), int(keys["tp"]))
     of_system = rows[rows["system"] == keys["system"]]

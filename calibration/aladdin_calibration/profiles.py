@@ -53,7 +53,7 @@ def profile_of(measurement: Measurement, name: str, *, method: str = "", source:
         ``pace_spread`` where the machine's pace drifted; ``provenance.method`` names forms and gaps.
 
     Raises:
-        InputError: There are too few steps for a law, or times that fall as steps get larger.
+        InputError: There are too few steps for a law, or times that stay the same or fall as steps get larger.
     """
     steps, facts = measurement.steps, measurement.facts
     fitted = fit_laws(steps)

@@ -31,6 +31,8 @@ LONGEST_S = {"prefill": 600.0, "decode": 30.0, "mixed": 600.0}
 # The median decode step of an engine that anybody serves with; per step the limits above are wider, for stragglers.
 TYPICAL_DECODE_S = (2e-4, 3.0)
 _FALL, _RANK = 0.8, -0.5  # times that fall below this share, in this order, are no noise
+_ENOUGH = 4  # configurations of a kind
+_ALIKE = 1e-3  # steps of different sizes that differ by less in their times were not timed
 
 Array = NDArray[np.float64]
 
@@ -61,7 +63,7 @@ def check_durations(steps: pd.DataFrame, field: str = "steps.seconds", per_secon
         row = int(odd[0])
         low, high = SHORTEST_S * per_second, longest[row] * per_second
         mend = f"give {unit}: a {steps['kind'].iloc[row]} step takes {low:g} to {high:g} {unit}"
-        raise InputError(f"{field}[{row}]", seconds[row] * per_second, mend)
+        raise InputError(f"{field}[{steps.index[row]}]", seconds[row] * per_second, mend)
     decode = seconds[(steps["kind"] == "decode").to_numpy()]
     if len(decode) and not TYPICAL_DECODE_S[0] <= float(np.median(decode)) <= TYPICAL_DECODE_S[1]:
         low, high = (limit * per_second for limit in TYPICAL_DECODE_S)
@@ -75,19 +77,33 @@ def check_enough(steps: pd.DataFrame) -> None:
         "prefill": {"prompt tokens in the step": ("prefill_tokens", "64 to 2048")},
         "decode": {"requests in the step": ("batch", "1 to 64"), "context tokens": ("context_tokens", "128 to 32768")},
     }
+    counts = {kind: of_kind(steps, kind)["config"].nunique() for kind in needs}
+    lacks = {kind: f"{count} configurations of {kind} steps" for kind, count in counts.items() if count < _ENOUGH}
+    if lacks:
+        mend = f"measure {' and '.join(lacks)} steps of {_ENOUGH} or more{' each' if len(lacks) > 1 else ''}"
+        raise InputError("steps", ", ".join(lacks.values()), mend)
     for kind, sizes in needs.items():
         rows = of_kind(steps, kind)
-        configurations = rows["config"].nunique()
-        if configurations < 4:
-            raise InputError(
-                "steps", f"{configurations} configurations of {kind} steps", f"measure {kind} steps of 4 or more"
-            )
         for what, (name, span) in sizes.items():
             known = sorted(set(rows[name]))
             if len(known) < 2:
                 raise InputError(
                     f"steps.{name}", known[0], f"measure {kind} steps of more sizes: {what} from, say, {span}"
                 )
+
+
+def check_timed(steps: pd.DataFrame) -> None:
+    """InputError where steps of different sizes all take the same time: whatever was timed, it was not these steps."""
+    for kind in KINDS:
+        rows = of_kind(steps, kind)
+        sizes = len(rows[["prefill_tokens", "batch", "context_tokens"]].drop_duplicates())
+        typical = rows.groupby("config")["seconds"].median()
+        alike = len(typical) >= _ENOUGH and typical.max() <= (1.0 + _ALIKE) * typical.min()
+        if alike and sizes >= _ENOUGH:
+            shown = f"{typical.median():.4g} s in all {len(typical)} configurations of {kind} steps"
+            raise InputError(
+                "steps.seconds", shown, "check the clock: steps of different sizes do not take equally long"
+            )
 
 
 def check_rising(steps: pd.DataFrame) -> None:

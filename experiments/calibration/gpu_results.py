@@ -1,7 +1,8 @@
 """What a GPU session brought home: ``python -m experiments.calibration.gpu_results DIR``.
 
 Every recording becomes a measurement (Parquet) and a profile; every replay is compared with the simulation under the
-profile that was measured in the same process.
+profile that was measured in the same process. What is too thin, broken, or of a replay that was stopped is named and
+left out; it does not keep the others from being used.
 """
 
 from __future__ import annotations
@@ -21,46 +22,70 @@ from aladdin_calibration.validation.agreement import compare
 from aladdin_env.latency import LatencyProfile
 from aladdin_env.simulator.run import Simulator
 from aladdin_traces import Trace
+from aladdin_traces.errors import InputError
 from experiments.calibration.truth import scenario_of, table_of
 
+Known = dict[str, tuple[Measurement, LatencyProfile]]
+_REPLAY, _TRACE = "-replay-", ".trace.jsonl"  # in the names of gpu_session.py's files
 
-def profiles(folder: Path) -> dict[str, tuple[Measurement, LatencyProfile]]:
-    """Measurement and profile of every recording, by its name."""
-    found: dict[str, tuple[Measurement, LatencyProfile]] = {}
+
+def profiles(folder: Path, console: Console) -> Known:
+    """Measurement and profile of every recording that is enough for one, by its name."""
+    found: Known = {}
     for path in sorted(folder.glob("*.jsonl")):
-        if path.name.endswith(".trace.jsonl") or "replay" in path.name:
+        if _REPLAY in path.name:
             continue
-        measured = read_recording(path, "wall")  # as the replays
-        measured.save(path.with_suffix(".parquet"))
-        profile = profile_of(measured, path.stem, source="experiments/calibration/gpu_session.py")
-        profile.to_json(path.with_suffix(".json"))
-        found[path.stem] = (measured, profile)
+        try:
+            found[path.stem] = _profiled(path)
+        except InputError as error:
+            _leave_out(console, path.stem, error)
     return found
 
 
-def replays(folder: Path, known: dict[str, tuple[Measurement, LatencyProfile]]) -> pd.DataFrame:
-    """Errors of the simulation of every replay, in the form of ``experiments.calibration.truth``."""
+def _profiled(path: Path) -> tuple[Measurement, LatencyProfile]:
+    measured = read_recording(path, "wall")  # as the replays
+    measured.save(path.with_suffix(".parquet"))
+    profile = profile_of(measured, path.stem, source="experiments/calibration/gpu_session.py")
+    profile.to_json(path.with_suffix(".json"))
+    return measured, profile
+
+
+def replays(folder: Path, known: Known, console: Console) -> pd.DataFrame:
+    """Errors of the simulation of every whole replay, in the form of ``experiments.calibration.truth``."""
     parts = []
-    for path in sorted(folder.glob("*replay*.jsonl")):
-        if path.name.endswith(".trace.jsonl"):
-            continue
-        real, preemptions, _ = read_served(path)
-        measured, profile = known[path.stem.partition("-replay")[0]]
-        trace = Trace.from_arrays(real["arrival_s"], real["prompt_tokens"], real["output_tokens"])
-        scenario = scenario_of(profile, measured.facts, trace)
-        simulated = Simulator(scenario, 0).run("least_request").requests
-        agreement = compare(real, simulated, scenario.slo, "client", preemptions)
-        parts.append(agreement.table.rename_axis("measure").reset_index().assign(case=path.stem, comparison="wall"))
+    names = {path.name.removesuffix(_TRACE).removesuffix(".jsonl") for path in folder.glob(f"*{_REPLAY}*.jsonl")}
+    for name in sorted(names):
+        try:
+            parts.append(_compared(folder / f"{name}.jsonl", known))
+        except InputError as error:
+            _leave_out(console, name, error)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _compared(path: Path, known: Known) -> pd.DataFrame:
+    real, preemptions, _ = read_served(path)
+    recording = path.stem.partition(_REPLAY)[0]
+    if recording not in known:
+        raise InputError("recording", recording, "measure again: there is no profile to simulate this replay with")
+    measured, profile = known[recording]
+    trace = Trace.from_arrays(real["arrival_s"], real["prompt_tokens"], real["output_tokens"])
+    scenario = scenario_of(profile, measured.facts, trace)
+    simulated = Simulator(scenario, 0).run("least_request").requests
+    agreement = compare(real, simulated, scenario.slo, "client", preemptions)
+    return agreement.table.rename_axis("measure").reset_index().assign(case=path.stem, comparison="wall")
+
+
+def _leave_out(console: Console, name: str, error: InputError) -> None:
+    console.print(f"{name} left out: {error}", markup=False, highlight=False, soft_wrap=True)
 
 
 def main(folder: Annotated[Path, typer.Argument(help="Folder that gpu_session.py filled.")]) -> None:
     """Fit, compare, print."""
-    known = profiles(folder)
-    console = Console(width=200)
+    console = Console(width=260)
+    known = profiles(folder, console)
     errors: dict[str, Any] = {name: profile.provenance.errors for name, (_, profile) in known.items()}
     console.print(json.dumps(errors, indent=1))
-    results = replays(folder, known)
+    results = replays(folder, known, console)
     if len(results):
         results.to_csv(folder / "replays.csv", index=False)
         console.print(table_of(results))

@@ -2,7 +2,9 @@
 
 Needs vLLM and the standard library there, nothing of ours but this checkout. Every run of the list is a process of its
 own with a time limit; what it wrote is on disk whatever happens to the next, and the same command goes on where the
-last one stopped. ``--dry-run`` takes the same way on a CPU with a small model in a few minutes.
+last one stopped, replays that are whole included. Beside replays at fixed rates there are some at shares of the
+capacity, which the same process measures first, by a crowd that comes at once. ``--dry-run`` takes the same way on a
+CPU with a small model in a few minutes.
 
 Afterwards, on any machine: ``aladdin calibrate --from DIR/NAME.jsonl -o profile.json``; the replays are compared by
 ``python -m experiments.calibration.gpu_results DIR``.
@@ -14,10 +16,11 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,11 @@ CPU_ARGUMENTS: dict[str, Any] = {
     "kv_cache_memory_bytes": 256 * 2**20,
 }
 MARGIN_S = 150.0  # start of the engine, graphs captured, and the end
+LOADS = (0.5, 0.8, 1.0)
+CROWD_PER_PLACE = 2  # requests that come at once, per place: all places are taken until half of them have begun
+CROWD_S = 40.0  # for these
+UNIT_REQUESTS = 4000  # of a trace whose rate is not known yet
+GRACE_S = 20.0  # to write what is served so far
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,8 @@ class Task:
         shape: Model shape.
         arguments: Engine arguments.
         budget_s: Seconds of measuring.
-        rates_rps: Rates of the replays.
+        rates_rps: Rates of replays.
+        loads: Shares of the capacity of further replays.
         replay_s: Seconds of each replay's arrivals.
     """
 
@@ -57,25 +66,27 @@ class Task:
     arguments: dict[str, Any]
     budget_s: float
     rates_rps: tuple[float, ...] = ()
-    replay_s: float = 45.0
+    loads: tuple[float, ...] = ()
+    replay_s: float = 30.0
 
     @property
     def longest_s(self) -> float:
         """Time after which it is stopped."""
-        return self.budget_s + 1.5 * self.replay_s * len(self.rates_rps) + MARGIN_S
+        replays_s = 1.5 * self.replay_s * (len(self.rates_rps) + len(self.loads))
+        return self.budget_s + replays_s + (CROWD_S if self.loads else 0.0) + MARGIN_S
 
 
 def tasks(dry: bool) -> list[Task]:
     """The list; the first are worth most."""
     if dry:
         return [
-            Task("llama-24m-eager", "llama-24m", CPU_ARGUMENTS, 30.0, rates_rps=(2.0,), replay_s=15.0),
+            Task("llama-24m-eager", "llama-24m", CPU_ARGUMENTS, 30.0, (2.0,), LOADS, replay_s=10.0),
             Task("llama-24m-small", "llama-24m", {**CPU_ARGUMENTS, "max_num_seqs": 8}, 10.0),
         ]
     llama8, llama13 = {**GPU_ARGUMENTS, **GRAPHS}, {**GPU_ARGUMENTS, **GRAPHS, "max_model_len": 4096}
     return [
-        Task("llama-3.1-8b-graphs", "llama-3.1-8b", llama8, 240.0, rates_rps=(10.0, 25.0)),
-        Task("llama-2-13b-graphs", "llama-2-13b", llama13, 200.0, rates_rps=(8.0,)),
+        Task("llama-3.1-8b-graphs", "llama-3.1-8b", llama8, 220.0, (10.0, 25.0), LOADS),
+        Task("llama-2-13b-graphs", "llama-2-13b", llama13, 200.0, (8.0,), LOADS),
         Task("llama-3.1-8b-eager", "llama-3.1-8b", {**GPU_ARGUMENTS, **EAGER}, 150.0),
         Task("llama-2-13b-eager", "llama-2-13b", {**GPU_ARGUMENTS, **EAGER, "max_model_len": 4096}, 120.0),
         # 138 GB of bfloat16 weights leave no room on one GPU of 141 GB; in 8 bits they do.
@@ -90,27 +101,55 @@ def lengths(rng: random.Random, longest: int) -> tuple[int, int]:
     return min(2048, longest // 2, max(4, round(prompt))), min(1024, longest // 4, max(4, round(output)))
 
 
-def write_trace(path: Path, rate_rps: float, seconds: float, longest: int) -> None:
-    """Poisson arrivals for so many seconds."""
-    rng, now_s, rows = random.Random(0), 0.0, []
+def poisson(rng: random.Random, rate_rps: float, seconds: float) -> Iterator[float]:
+    """Arrivals within so many seconds."""
+    now_s = 0.0
     while (now_s := now_s + rng.expovariate(rate_rps)) < seconds:
-        prompt, output = lengths(rng, longest)
-        rows.append({"arrival_s": now_s, "prompt_tokens": prompt, "output_tokens": output})
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        yield now_s
+
+
+@dataclass(frozen=True)
+class Replays:
+    """The options of a task's replays; their traces are written on the way."""
+
+    task: Task
+    out: Path
+
+    def options(self) -> Iterator[str]:
+        """The crowd that shows the capacity, shares of that, fixed rates: the worthiest first."""
+        task = self.task
+        if task.loads:
+            crowd = CROWD_PER_PLACE * int(task.arguments["max_num_seqs"])
+            yield from ("--crowd", *self._files("crowd", random.Random("crowd"), [0.0] * crowd))
+            yield from ("--load-s", str(task.replay_s))
+        for share in task.loads:
+            rng = random.Random(f"load {share}")
+            files = self._files(f"{100 * share:.0f}pct", rng, poisson(rng, 1.0, UNIT_REQUESTS))
+            yield from ("--load", str(share), *files)
+        for rate_rps in task.rates_rps:
+            rng = random.Random(0)
+            trace, served = self._files(f"{rate_rps:g}", rng, poisson(rng, rate_rps, task.replay_s))
+            yield from ("--trace", trace, "--served", served)
+
+    def _files(self, name: str, rng: random.Random, arrivals: Iterable[float]) -> tuple[str, str]:
+        """A trace with these arrivals, and where what becomes of it is to be written."""
+        longest = int(self.task.arguments["max_model_len"])
+        lines = []
+        for arrival_s in arrivals:
+            prompt, output = lengths(rng, longest)
+            lines.append(json.dumps({"arrival_s": arrival_s, "prompt_tokens": prompt, "output_tokens": output}) + "\n")
+        stem = self.out / f"{self.task.name}-replay-{name}"
+        Path(f"{stem}.trace.jsonl").write_text("".join(lines), encoding="utf-8")
+        return f"{stem}.trace.jsonl", f"{stem}.jsonl"
 
 
 def command(task: Task, out: Path, python: str) -> list[str]:
     """The command line of a task."""
-    replays = []
-    for rate_rps in task.rates_rps:
-        name = f"{task.name}-replay-{rate_rps:g}"
-        write_trace(out / f"{name}.trace.jsonl", rate_rps, task.replay_s, int(task.arguments["max_model_len"]))
-        replays += ["--trace", str(out / f"{name}.trace.jsonl"), "--served", str(out / f"{name}.jsonl")]
     return [
         *(python, "-m", "aladdin_calibration.engine.session", "--model", str(HERE / "shapes" / task.shape)),
         *("--name", task.shape, "--load-format", "dummy", "--engine-args", json.dumps(task.arguments)),
         *("--out", str(out / f"{task.name}.jsonl"), "--budget-s", str(task.budget_s), "--passes", "2"),
-        *("--clock", "wall", *replays),
+        *("--clock", "wall", *Replays(task, out).options()),
     ]
 
 
@@ -119,16 +158,30 @@ def run(task: Task, out: Path, python: str, limit_s: float) -> str:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(_paths()), "VLLM_NO_USAGE_STATS": "1"}
     log = out / f"{task.name}.log"
     began = time.monotonic()
-    with log.open("wb") as words:
+    with (
+        log.open("wb") as words,
+        subprocess.Popen(command(task, out, python), stdout=words, stderr=words, env=environment) as process,
+    ):
         try:
-            ended = subprocess.run(
-                command(task, out, python), stdout=words, stderr=words, env=environment, timeout=limit_s, check=False
-            )
+            status = process.wait(limit_s)
         except subprocess.TimeoutExpired:
+            _end(process)
             return f"stopped after {limit_s:.0f} s; what was complete is kept"
-    if ended.returncode != 0:
+        except BaseException:  # such as Ctrl-C: nothing of ours stays on the GPU
+            _end(process)
+            raise
+    if status != 0:
         return f"failed: {_last_line(log)}"
     return f"done in {time.monotonic() - began:.0f} s"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End it; it has a moment to write what is served so far."""
+    process.terminate()
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _paths() -> Iterator[str]:
@@ -152,6 +205,7 @@ def main() -> None:
     parser.add_argument("--only", help="names of tasks, with commas")
     parser.add_argument("--dry-run", action="store_true", help="a small model on the CPU")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # by whoever lends the machine
     arguments.out.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + 60 * arguments.minutes
     chosen = None if arguments.only is None else set(arguments.only.split(","))

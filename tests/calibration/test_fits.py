@@ -222,3 +222,77 @@ def test_the_shipped_profiles_come_out_again(name: str) -> None:
 @pytest.mark.skipif(not MEASUREMENTS.is_dir(), reason="the measurement files are not beside the project")
 def test_every_fitted_profile_is_shipped_and_no_other() -> None:
     assert {task.name for task in fit_shipped.tasks(MEASUREMENTS)} == set(profile_names())
+
+
+def test_all_kinds_that_lack_configurations_are_named_at_once() -> None:
+    few = observed()
+    few = few[few["config"].isin(["p16x1", "p32x1", "d1x64", "m64x1"])]
+    said = (
+        "steps: '2 configurations of prefill steps, 1 configurations of decode steps' is not valid; "
+        "measure prefill and decode steps of 4 or more each"
+    )
+    with pytest.raises(InputError) as refused:
+        fits.fit_laws(few)
+    assert str(refused.value) == said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_steps_that_all_take_equally_long_are_refused(kind: str) -> None:
+    steps = observed()
+    steps.loc[steps["kind"] == kind, "seconds"] = 0.03
+    with pytest.raises(InputError, match=rf"0.03 s in all \d+ configurations of {kind} steps.*check the clock"):
+        fits.fit_laws(steps)
+
+
+def ticks(**columns: list[object]) -> str:
+    """A CSV file of iterations, the columns given in place of plain ones."""
+    plain = {"config": ["a", "b"], "n_prefill": [0, 0], "sum_prefill": [0, 0], "sum_sq": [0, 0]}
+    plain |= {"n_decode": [2, 4], "sum_ctx": [258, 512], "step_cpu": [30.0, 31.0]}
+    return pd.DataFrame(plain | columns).to_csv(index=False)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("step_cpu", "fast"), ("step_cpu", ""), ("n_decode", "two"), ("step_wall", "-"), ("rep", "x")]
+)
+def test_text_where_a_number_belongs_names_column_and_row(tmp_path: Path, column: str, value: str) -> None:
+    path = tmp_path / "steps.csv"
+    path.write_text(ticks(**{column: [1, value]}))
+    with pytest.raises(InputError, match=rf"{column}\[1\]: .* give a number in column {column}, row 1"):
+        tables.read_vllm_steps(path)
+
+
+def test_a_file_without_rows_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "steps.csv"
+    path.write_text(ticks().splitlines()[0] + "\n")
+    with pytest.raises(InputError, match=r"steps.csv.*it has a head and no rows"):
+        tables.read_vllm_steps(path)
+
+
+def test_one_run_of_a_file_with_several(tmp_path: Path) -> None:
+    path = tmp_path / "steps.csv"
+    path.write_text(ticks(gpu=["x", "y"], run=[1, 2], step_cpu=["not timed", 31.0]))
+    for only in ({"gpu": "y"}, {"run": "2"}, {"run": 2}, {"gpu": "y", "run": "2"}):
+        steps = tables.read_vllm_steps(path, only=only)
+        assert steps["seconds"].tolist() == [0.031] and steps.index.tolist() == [0], only
+    for only, said in (
+        ({"gpu": "z"}, "where gpu: 'z' is not valid; choose one of x, y"),
+        ({"run": "one"}, "where run: 'one' is not valid; choose one of 1, 2"),
+        ({"device": "x"}, "where device: 'x' is not valid; no such column; choose one of config,"),
+        ({"gpu": "x", "run": 2}, "where run: 2 is not valid; choose one of 1"),
+    ):
+        with pytest.raises(InputError) as refused:
+            tables.read_vllm_steps(path, only=only)
+        assert str(refused.value).startswith(said)
+
+
+def test_a_wrong_time_is_named_by_its_row_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "steps.csv"
+    path.write_text(ticks(gpu=["x", "y"], step_cpu=[30.0, 4e9]))
+    with pytest.raises(InputError, match=r"step_cpu\[1\]: 4000000000"):
+        tables.read_vllm_steps(path, only={"gpu": "y"})
+
+
+def test_configurations_that_are_numbers_are_names(tmp_path: Path) -> None:
+    path = tmp_path / "steps.csv"
+    path.write_text(ticks(config=[1, 2]))
+    assert tables.read_vllm_steps(path)["config"].tolist() == ["1", "2"]

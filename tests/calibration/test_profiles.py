@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from aladdin_calibration.measurement import Measurement, WorkerFacts
@@ -123,3 +124,20 @@ def test_measurements_with_impossible_times_are_refused() -> None:
         Measurement(steps.assign(seconds=steps["seconds"] / 1e3), FACTS)
     with pytest.raises(InputError, match="missing"):
         Measurement(pd.DataFrame({"kind": []}), FACTS)
+
+
+@pytest.mark.parametrize("facts", [b'{"model":', b"[1]", b"7", b"\xff"])
+def test_broken_facts_are_refused(measurement: Measurement, tmp_path: Path, facts: bytes) -> None:
+    path = tmp_path / "steps.parquet"
+    measurement.save(path)
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({b"aladdin_measurement": facts}), path)
+    with pytest.raises(InputError, match=r"steps.parquet.*facts are broken: measure again") as refused:
+        read_measurement(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_measurement_has_no_runs_to_choose_from(measurement: Measurement, tmp_path: Path) -> None:
+    measurement.save(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"where: .*of one worker"):
+        read_measurement(tmp_path / "a.parquet", only={"gpu": "h100"})

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import socket
 import sys
+import threading
+import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from aladdin_calibration.measurement import Measurement, WorkerFacts
 from aladdin_env.cli.app import app
 from aladdin_env.latency import LatencyProfile, load_profile
-from tests.calibration.mock_vllm import serving
+from tests.calibration.mock_vllm import MockVllm, serving
 
 
 def steps_of(profile: LatencyProfile, noise: float = 0.01) -> pd.DataFrame:
@@ -166,3 +170,123 @@ def test_a_profile_with_too_little_memory_is_named(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, given)
     assert done.exit_code == 2
     assert "profile.kv_capacity_tokens: 3 is not valid; give at least block_size (16)" in done.stderr
+
+
+def validated(url: str, *more: str) -> Result:
+    asked = ["validate", "--url", url, "--profile", "llama-110m-cpu", "--atgt", "1", "--max-output", "8"]
+    return CliRunner().invoke(app, [*asked, *more])
+
+
+def one_line_of_the_servers_fault(done: Result) -> str:
+    assert done.exit_code == 3, done.output
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("aladdin: ") and "is not valid" not in done.stderr and "Traceback" not in done.output
+    return last
+
+
+@pytest.mark.parametrize(
+    ("fault", "after", "said"),
+    [("status", 0, "the server answers 503: overloaded"), ("status", 5, "503"), ("broken", 3, "the stream broke off")],
+)
+def test_validate_of_a_server_that_fails_is_no_mistake_of_the_user(
+    fault: str, after: int, said: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "rows.csv"
+    with serving(fault=fault, fault_after=after) as mock:
+        done = validated(mock.url, "--rate", "20", "--horizon", "2", "--out", str(out))
+    last = one_line_of_the_servers_fault(done)
+    assert said in last and "requests failed" in last
+    rows = pd.read_csv(out, keep_default_na=False)
+    assert (rows["error"] == "").sum() == after
+    assert rows["arrival_s"].max() > 1.5  # it answers, so it is asked to the end
+
+
+def test_validate_ends_with_a_server_that_is_gone_and_keeps_the_rows(tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    with ExitStack() as stack:
+        mock = stack.enter_context(serving())
+        end = threading.Timer(3.0, stack.close)  # some 2 s after the first request, of 60 s
+        threading.Thread(target=lambda: (wait_for_requests(mock), end.start()), daemon=True).start()
+        began = time.monotonic()
+        done = validated(mock.url, "--rate", "10", "--horizon", "60", "--out", str(out))
+        assert time.monotonic() - began < 30
+        end.join()
+    last = one_line_of_the_servers_fault(done)
+    assert f"{mock.url} stopped answering (no connection (Connection refused), 10 times in a row)" in last
+    rows = pd.read_csv(out, keep_default_na=False)
+    assert (rows["error"] == "").sum() > 5 and rows["error"].str.startswith("no connection").sum() >= 10
+    assert len(rows) < 200 and rows["arrival_s"].is_monotonic_increasing
+
+
+def wait_for_requests(mock: MockVllm) -> None:
+    while not mock.bodies:
+        time.sleep(0.05)
+
+
+def test_validate_names_the_mistake_of_a_policy() -> None:
+    with serving() as mock:
+        done = validated(mock.url, "--rate", "5", "--horizon", "2", "--policy", "toy_silly")
+    assert done.exit_code == 2, done.output
+    assert "Traceback" not in done.output and "toy_silly" in done.stderr.strip().splitlines()[-1]
+
+
+def csv_of(steps: pd.DataFrame, gpu: str) -> pd.DataFrame:
+    """Iterations of vLLM's kind."""
+    prompts = (steps["prefill_tokens"] > 0).astype(int)
+    plain = {"config": steps["config"], "n_prefill": prompts, "sum_prefill": steps["prefill_tokens"]}
+    plain |= {"sum_sq": steps["sum_squares"], "n_decode": steps["batch"], "sum_ctx": steps["context_tokens"]}
+    return pd.DataFrame(plain | {"rep": steps["repeat"], "step_wall": 1e3 * steps["seconds"], "gpu": gpu})
+
+
+def test_one_run_of_a_csv_and_the_models_name(tmp_path: Path) -> None:
+    path, out = tmp_path / "steps.csv", tmp_path / "mine.json"
+    true = load_profile("llama-3.1-8b-h100-tp1")
+    other = steps_of(true).assign(seconds=lambda s: 3.0 * s["seconds"])
+    pd.concat([csv_of(other, "slow"), csv_of(steps_of(true), "fast")]).to_csv(path, index=False)
+    asked = ["calibrate", "--from", str(path), "--model", "my-model", "--kv-capacity-tokens", "40000", "-o", str(out)]
+    done = CliRunner().invoke(app, [*asked, "--where", "gpu=fast"])
+    assert done.exit_code == 0, done.output
+    found = LatencyProfile.from_json(out)
+    assert found.provenance.model == "my-model" and found.kv_capacity_tokens == 40_000
+    assert found.decode_s(16, 4096) == pytest.approx(true.decode_s(16, 4096), rel=0.03)
+    wrong = CliRunner().invoke(app, [*asked, "--where", "gpu=fsat"])
+    assert wrong.exit_code == 2 and "where gpu: 'fsat' is not valid; did you mean 'fast'?" in wrong.stderr
+
+
+def test_a_measurement_takes_the_models_name(measured: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine.json"
+    done = CliRunner().invoke(app, ["calibrate", "--from", str(measured), "--model", "my-model", "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    assert LatencyProfile.from_json(out).provenance.model == "my-model"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--from", "steps.parquet", "--where", "gpu=x"], "leave it out"),
+        (["--from", "run.jsonl", "--where", "gpu=x"], "leave it out"),
+        (["--engine", "shape", "--where", "gpu=x"], "--where: 'gpu=x' is not valid; leave it out"),
+        (["--url", "http://127.0.0.1:1", "--where", "gpu=x"], "--where: 'gpu=x' is not valid; leave it out"),
+        (["--from", "words.csv"], "step_wall[5]: 'long' is not valid; give a number in column step_wall, row 5"),
+        (["--from", "head.csv"], "no rows"),
+        (["--from", "broken.parquet"], "facts are broken"),
+        (["--engine", "shape", "--python", sys.executable], "pip install 'aladdin-env[vllm]'"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_more_mistakes_are_one_line(
+    arguments: list[str], said: str, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = csv_of(steps_of(load_profile("llama-3.1-8b-h100-tp1")), "x").astype({"step_wall": object})
+    table.head(0).to_csv("head.csv", index=False)
+    table.loc[5, "step_wall"] = "long"
+    table.to_csv("words.csv", index=False)
+    Path("run.jsonl").write_text("")
+    broken = pq.read_table(measured).replace_schema_metadata({b"aladdin_measurement": b'{"model":'})
+    pq.write_table(broken, "broken.parquet")
+    done = CliRunner().invoke(app, ["calibrate", *arguments])
+    assert done.exit_code == 2, done.output
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("aladdin: ") and said in last
+    assert "Traceback" not in done.output

@@ -38,7 +38,9 @@ def calibrate(
     seed: opt.SeedOption = 0,
     max_share: Annotated[float, typer.Option(help="Most of the server's slots and KV to fill, 0 to 1.")] = 0.5,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before loading the server.")] = False,
-    model: Annotated[str | None, typer.Option(help="The served model; where a server has several, which.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Of --url which served model; else the model's name in the profile.")
+    ] = None,
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the API key.")] = None,
     gpu: Annotated[str | None, typer.Option(help="Device; no server tells it.")] = None,
     tensor_parallel: Annotated[int | None, typer.Option(help="GPUs that the model is split over.")] = None,
@@ -65,9 +67,12 @@ def calibrate(
     given = [source for source in (url, engine, from_, from_log) if source is not None]
     if len(given) != 1:
         raise InputError("source", len(given), f"give exactly one of {_SOURCES}")
+    if where and from_ is None and from_log is None:
+        raise InputError("--where", where[0], "leave it out: it chooses rows of a file, for --from and --from-log")
     check_writable("--out", out, (".json",))
     known = {"gpu": gpu, "tensor_parallel": tensor_parallel, "max_num_seqs": max_num_seqs}
     known |= {"max_num_batched_tokens": max_num_batched_tokens, "kv_capacity_tokens": kv_capacity_tokens}
+    known |= {"model": model if url is None else None}  # a server's is chosen by it, and called as the server calls it
     job = _Job(out, name or out.stem, _pairs("--where", where), {k: v for k, v in known.items() if v is not None}, seed)
     say_if_compiling()
     if from_log is not None:
@@ -166,11 +171,10 @@ class _Job:
         from aladdin_calibration.measurement_files import read_measurement
 
         if path.suffix == ".jsonl":
+            if self.where:
+                raise InputError("--where", self.where, "leave it out: a recording is of one engine")
             return self._told(read_recording(path, clock))
-        only = {key: _literal(value) for key, value in self.where.items()}
-        known = {"max_num_seqs", "max_num_batched_tokens", "kv_capacity_tokens", "gpu", "tensor_parallel"}
-        facts = {key: value for key, value in self.known.items() if key in known}
-        return read_measurement(path, clock=None if clock == "auto" else clock, only=only, known=facts)
+        return self._told(read_measurement(path, clock=None if clock == "auto" else clock, only=self.where))
 
     def _told(self, measured: Measurement) -> Measurement:
         """The same, with the facts that the user knows better."""

@@ -30,7 +30,7 @@ from aladdin_env.scenario import Fleet, Scenario, WorkerType
 from aladdin_traces import Workload
 
 if TYPE_CHECKING:
-    from aladdin_calibration.server.client import Client
+    from aladdin_calibration.server.client import Client, ServerFault
     from aladdin_calibration.validation.agreement import Agreement
     from aladdin_env.simulator.setup import Draws
 
@@ -116,10 +116,12 @@ class _Run:
         draws = self._draws()
         scenario = replace(self.scenario, workload=Workload.from_trace(draws.trace), horizon_s=None)
         simulated = Simulator(scenario, draws=draws).run(self.policy).requests
-        real, preemptions = asyncio.run(self._replay(scenario, draws))
+        real, preemptions, fault = asyncio.run(self._replay(scenario, draws))
         if self.out is not None:  # first of all: a replay is dear, whatever may be wrong with it
             write_table(real.join(simulated.add_prefix("simulated_")), self.out)
             stderr().print(f"wrote {self.out}")
+        if fault is not None:
+            raise fault
         check_served(real)
         overhead_s = scenario.fleet.types[0].latency.overhead_s
         _present(compare(real, simulated, scenario.slo, self.clock, preemptions, overhead_s), self.policy, json)
@@ -130,7 +132,9 @@ class _Run:
         drawn = draw(self.scenario, np.random.default_rng(self.seed))
         return replace(drawn, trace=drawn.trace.clip(self.max_prompt, self.max_output))
 
-    async def _replay(self, scenario: Scenario, draws: Draws) -> tuple[pd.DataFrame, int | None]:
+    async def _replay(
+        self, scenario: Scenario, draws: Draws
+    ) -> tuple[pd.DataFrame, int | None, ServerFault | InputError | None]:
         from aladdin_calibration.server.client import Client
         from aladdin_calibration.validation.replay import Replay
         from aladdin_env.policy import make_policy
@@ -150,9 +154,11 @@ class _Run:
                     lambda done, of, said: told(done),
                 )
                 rows = await replay.run()
+            if replay.fault is not None:
+                return rows, None, replay.fault
             after = [await _preemptions(client) for client in clients]
         counted = [b - a for a, b in zip(before, after, strict=True) if a is not None and b is not None]
-        return rows, sum(counted) if len(counted) == len(clients) else None
+        return rows, sum(counted) if len(counted) == len(clients) else None, None
 
 
 def _check_model(scenario: Scenario, client: Client) -> None:

