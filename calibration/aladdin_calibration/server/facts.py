@@ -33,6 +33,7 @@ _SAME = (
     "block_size",
     "max_model_len",
 )
+_SAME_KV = 0.02
 _EXPLORED = ("kv_capacity_tokens", "prefix_cache", "overhead_s")
 _LIMITS = ("max_num_seqs", "max_num_batched_tokens")  # a restart may change them: looked for again every time
 
@@ -128,11 +129,16 @@ def go_on(facts: WorkerFacts, kept: WorkerFacts, path: str) -> WorkerFacts:
     """The facts with what an earlier run found out; InputError unless that run was on this server."""
     for name in _SAME:
         ours, theirs = getattr(facts, name), getattr(kept, name)
-        if ours != theirs and not (ours is None and name in _EXPLORED):
+        if ours != theirs and not (ours is None and name in _EXPLORED) and not _about_as_much(name, ours, theirs):
             mend = f"it is of another server ({name} {theirs!r}, here {ours!r}): give another file, or remove it"
             raise InputError("path", path, mend)
     unknown = [name for name in _EXPLORED if getattr(facts, name) is None]
     return replace(facts, **{name: getattr(kept, name) for name in unknown})
+
+
+def _about_as_much(name: str, ours: Any, theirs: Any) -> bool:
+    """Whether a restart may make the difference: vLLM takes for KV what memory is free, a few blocks more or less."""
+    return name == "kv_capacity_tokens" and None not in (ours, theirs) and abs(ours / theirs - 1.0) <= _SAME_KV
 
 
 def with_limits(facts: WorkerFacts, kept: WorkerFacts, path: str) -> WorkerFacts:
