@@ -1,7 +1,7 @@
 """Two policies of one's own, one in plain Python and one compiled, next to those that ship.
 
-Run it with ``python examples/custom_policy.py``. To give a policy a name of its own on the command line, register a
-function that takes the scenario and returns it as an entry point of the group ``aladdin.policies``.
+Run it with ``python examples/custom_policy.py``. A policy gets a name of its own on the command line by an entry point:
+see ``examples/policy_package``.
 """
 
 from __future__ import annotations
