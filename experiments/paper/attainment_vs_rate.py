@@ -8,19 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aladdin_env.compare import TARGET
+from experiments.paper.pictures import COLOURS, POLICIES, RED, band, legend, name_axes, new_figure
 from experiments.paper.shared import (
-    COLOURS,
-    POLICIES,
-    RED,
     Asked,
     Finding,
     Need,
-    band,
-    legend,
     measured,
     measures_over_seeds,
-    name_axes,
-    new_figure,
     paper_setting,
     policy,
     script,
@@ -45,7 +39,7 @@ def find(asked: Asked) -> Finding:
         (rate, name, seed): Need(paper_setting(rate, horizon_s), policy(name), seed)
         for rate, seed, name in product(rates, asked.seeds, POLICIES)
     }
-    table = measures_over_seeds(measured(needs, WORKERS, asked), "rate_rps", _SHOWN)
+    table = measures_over_seeds(measured(needs, (WORKERS,), asked), "rate_rps", _SHOWN)
     held = table[table["attainment"] >= TARGET].groupby("policy")["rate_rps"].max()
     told = [f"{label} {held[name]:g}/s" if name in held else f"{label} none" for name, label in POLICIES.items()]
     paper = "Aladdin holds the SLO at higher rates than default vLLM, JSQ and power of two (no figures known to us)"

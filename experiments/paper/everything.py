@@ -48,7 +48,7 @@ def _run(names: Sequence[str], asked: Asked, folder: Path) -> None:
     with progress_bar() as bar:
         for name in names:
             finding = watched(bar, name, import_module(f"experiments.paper.{name}").find, asked)
-            write(name, finding, folder)
+            write(name, finding.table, finding.figures, folder)
             minutes = (time.perf_counter() - begin_s) / 60.0
             bar.console.print(f"{name}: done after {minutes:.1f} min", highlight=False)
             print("\n".join((name, *lines(finding), "")), flush=True)

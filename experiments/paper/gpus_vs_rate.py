@@ -17,27 +17,20 @@ from typing import TYPE_CHECKING
 from aladdin_env.latency import load_profile
 from aladdin_env.scenario import SLO, Scenario
 from experiments.paper.loads import mixed_load
+from experiments.paper.pictures import COLOURS, POLICIES, RED, band, legend, name_axes, new_figure, same_height
 from experiments.paper.shared import (
-    COLOURS,
-    POLICIES,
-    RED,
     Asked,
     Finding,
     Key,
     Need,
-    band,
     configured,
     fewest_gpus,
-    legend,
-    name_axes,
-    new_figure,
     of_profile,
     only,
     over_seeds,
     paper_setting,
     percent,
     policy,
-    same_height,
     script,
     seeds_text,
     stacked,

@@ -19,7 +19,8 @@ from aladdin_env.presets import load_scenario
 from aladdin_env.scenario import SLO, Scenario
 from aladdin_env.simulator.run import simulate
 from aladdin_traces import Workload
-from experiments.paper.shared import POLICIES, RED, Asked, Finding, legend, name_axes, new_figure, script
+from experiments.paper.pictures import POLICIES, RED, legend, name_axes, new_figure
+from experiments.paper.shared import Asked, Finding, script
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

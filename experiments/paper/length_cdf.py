@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from aladdin_traces import Trace, Workload, read_trace
-from experiments.paper.shared import SERIES, Asked, Finding, legend, name_axes, new_figure, script
+from experiments.paper.pictures import SERIES, legend, name_axes, new_figure
+from experiments.paper.shared import Asked, Finding, script
 
 NAME = Path(__file__).stem
 EDGES = (128, 256, 512, 1024, 2048, 4096)

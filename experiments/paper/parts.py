@@ -17,21 +17,8 @@ from aladdin_agents import aladdin, literal
 from aladdin_env.compare import TARGET, Contender
 from aladdin_env.presets import load_scenario
 from aladdin_env.scenario import Scenario
-from experiments.paper.shared import (
-    RED,
-    Asked,
-    Finding,
-    Need,
-    at_rate,
-    lanes,
-    name_axes,
-    new_figure,
-    only,
-    paper_setting,
-    script,
-    seeds_text,
-    variants,
-)
+from experiments.paper.pictures import RED, lanes, name_axes, new_figure
+from experiments.paper.shared import Asked, Finding, Need, at_rate, only, paper_setting, script, seeds_text, variants
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

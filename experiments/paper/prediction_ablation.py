@@ -17,15 +17,12 @@ from typing import TYPE_CHECKING
 from aladdin_agents import aladdin
 from aladdin_env.compare import TARGET, Contender
 from aladdin_env.scenario import Predictor, Scenario
+from experiments.paper.pictures import RED, lanes, name_axes, new_figure
 from experiments.paper.shared import (
-    RED,
     Asked,
     Finding,
     Need,
-    lanes,
     memory_bound,
-    name_axes,
-    new_figure,
     paper_setting,
     script,
     seeds_text,

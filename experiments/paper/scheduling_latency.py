@@ -16,18 +16,8 @@ import pandas as pd
 
 from aladdin_env.bench.decisions import _pause_us
 from aladdin_env.bench.worlds import RATE_PER_WORKER_RPS, Bench, bench_scenario
-from experiments.paper.shared import (
-    RED,
-    SERIES,
-    Asked,
-    Finding,
-    at_rate,
-    legend,
-    most,
-    name_axes,
-    new_figure,
-    script,
-)
+from experiments.paper.pictures import RED, SERIES, legend, name_axes, new_figure
+from experiments.paper.shared import Asked, Finding, at_rate, most, script
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

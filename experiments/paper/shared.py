@@ -1,4 +1,4 @@
-"""What the scripts of this folder share: their command line and files, the style of pictures, settings, searches."""
+"""What the scripts of this folder share: their command line and files, settings, searches."""
 
 from __future__ import annotations
 
@@ -25,23 +25,10 @@ from aladdin_env.scenario import SLO, Scenario
 from aladdin_traces.files import whole_file
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).with_name("results")
 SEEDS = (0, 1, 2)
-
-POLICIES = {
-    "round_robin": "round robin (vLLM's default)",
-    "least_request": "join the shortest queue",
-    "power_of_two": "power of two choices",
-    "aladdin": "Aladdin",
-}
-"""The paper's baselines and Aladdin, with their names in pictures."""
-COLOURS = {"round_robin": "#9a9a9a", "least_request": "#2f5d8a", "power_of_two": "#b58900", "aladdin": "#1b7f4d"}
-SERIES = ("#1b7f4d", "#2f5d8a", "#b58900", "#c8553d", "#6a4c93", "#9a9a9a")
-"""Colours of anything but policies."""
-RED = "#c8553d"
 
 
 # --- a script ---
@@ -106,14 +93,14 @@ def script(name: str, find: Find, given: Sequence[str] | None, *, takes_trace: b
     asked = Asked(options.quick, options.jobs, options.trace if takes_trace else None)
     with progress_bar() as bar:
         finding = watched(bar, name, find, asked)
-    write(name, finding, options.out)
+    write(name, finding.table, finding.figures, options.out)
     print("\n".join(lines(finding)))
 
 
-def command_line(name: str) -> argparse.ArgumentParser:
+def command_line(name: str, package: str = "experiments.paper", results: Path = RESULTS) -> argparse.ArgumentParser:
     """The options that all scripts have."""
-    parser = argparse.ArgumentParser(prog=f"python -m experiments.paper.{name}")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the table and the picture")
+    parser = argparse.ArgumentParser(prog=f"python -m {package}.{name}")
+    parser.add_argument("--out", type=Path, default=results, help="folder of the table and the picture")
     parser.add_argument("--quick", action="store_true", help="a small version that takes seconds")
     parser.add_argument("--jobs", type=int, help="processes (by default several where that pays)")
     return parser
@@ -138,68 +125,14 @@ def lines(finding: Finding) -> tuple[str, str]:
     return f"paper: {finding.paper}", f"here:  {finding.ours}"
 
 
-def write(name: str, finding: Finding, folder: Path) -> None:
+def write(name: str, table: pd.DataFrame, figures: Mapping[str, Figure], folder: Path) -> None:
     """NAME.csv and the pictures, each whole or not at all; the table last, as ``--resume`` goes by it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for suffix, figure in finding.figures.items():
+    for suffix, figure in figures.items():
         with whole_file(folder / f"{name}{suffix}.png") as file:
             figure.savefig(file, dpi=120, format="png", metadata={"Software": None})
     with whole_file(folder / f"{name}.csv") as file:
-        finding.table.to_csv(file, index=False, float_format="%.6g", lineterminator="\n")
-
-
-# --- pictures ---
-
-
-def new_figure(title: str, columns: int = 1, rows: int = 1, width: float = 6.0, height: float = 4.4) -> Figure:
-    """An empty figure with panels in the house's style; ``width`` and ``height`` are those of a panel, inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=11)
-    for axes in figure.subplots(rows, columns, squeeze=False).ravel():
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=9)
-        axes.grid(color="#eeeeee", linewidth=0.8)
-        axes.set_axisbelow(True)
-    return figure
-
-
-def name_axes(axes: Axes, title: str, x: str, y: str) -> None:
-    """Title and axes of a panel."""
-    axes.set_title(title, fontsize=10, loc="left")
-    axes.set_xlabel(x, fontsize=9)
-    axes.set_ylabel(y, fontsize=9)
-
-
-def band(axes: Axes, rows: pd.DataFrame, x: str, y: str, colour: str, label: str, *, scale: float = 1.0) -> None:
-    """A line of means with their intervals: the columns ``y``, ``y_low``, ``y_high`` over ``x``, times ``scale``."""
-    at, mean, low, high = (rows[name].to_numpy(dtype=float) for name in (x, y, f"{y}_low", f"{y}_high"))
-    axes.plot(at, scale * mean, marker="o", markersize=4, linewidth=1.4, color=colour, label=label)
-    axes.fill_between(at, scale * low, scale * high, color=colour, alpha=0.15, linewidth=0)
-
-
-def lanes(axes: Axes, rows: pd.DataFrame, column: str, scale: float) -> None:
-    """A lane per variant, the first on top: the mean of a column and its interval, times ``scale``."""
-    at = range(len(rows))[::-1]
-    mean, low, high = (scale * rows[name] for name in (column, f"{column}_low", f"{column}_high"))
-    axes.errorbar(mean, at, xerr=[mean - low, high - mean], fmt="o", color=SERIES[0], capsize=3, markersize=5)
-    axes.set_yticks(at, rows["variant"])
-    axes.set_ylim(-0.6, len(rows) - 0.4)
-
-
-def same_height(panels: Sequence[Axes]) -> None:
-    """One scale for several panels, so that they compare."""
-    limits = [axes.get_ylim() for axes in panels]
-    for axes in panels:
-        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-
-
-def legend(axes: Axes, **more: object) -> None:
-    """The legend in the house's style."""
-    axes.legend(**({"fontsize": 8.5, "frameon": False} | more))
+        table.to_csv(file, index=False, float_format="%.6g", lineterminator="\n")
 
 
 # --- numbers ---
@@ -310,14 +243,15 @@ def fewest(needs: Mapping[Key, Need], asked: Asked) -> dict[Key, Search]:
     """The answer to each need."""
     crew = Crew(
         next(iter(needs.values())).scenario,
-        _find,
+        searched,
         jobs=asked.jobs,
         progress=lambda done: asked.tell(done / len(needs)),
     )
     return dict(zip(needs, crew.do(list(needs.values())), strict=True))
 
 
-def _find(lab: Lab, need: Need, progress: Tell) -> Search:
+def searched(lab: Lab, need: Need, progress: Tell) -> Search:
+    """The answer to one need, a unit of work."""
     start = need.start or max(1, round(_START * sized(need.scenario)))
     ladder = need.ladder or Ladder((1,), max(32, 10 * start))
     return fewest_workers(Lab(need.scenario), Question(need.contender, (need.seed,), TARGET, ladder, start), progress)
@@ -359,22 +293,21 @@ def over_seeds(amounts: Mapping[Key, float], x: str, references: Mapping[str, st
     return pd.DataFrame(rows)
 
 
-def measured(needs: Mapping[Key, Need], workers: int | None, asked: Asked) -> dict[Key, dict[str, float]]:
-    """The measures of each policy on so many workers, or on the scenario's own fleet, whatever it needs.
+def measured(needs: Mapping[Key, Need], counts: tuple[int, ...] | None, asked: Asked) -> dict[Key, dict[str, float]]:
+    """The measures of each policy on so many workers per type, or on the scenario's own fleet, whatever it needs.
 
     See :func:`aladdin_env.metrics.summarise`.
     """
     crew = Crew(
         next(iter(needs.values())).scenario,
-        partial(_measure, workers),
+        partial(_measure, counts),
         jobs=asked.jobs,
         progress=lambda done: asked.tell(done / len(needs)),
     )
     return dict(zip(needs, crew.do(list(needs.values())), strict=True))
 
 
-def _measure(workers: int | None, lab: Lab, need: Need, progress: Tell) -> dict[str, float]:
-    counts = None if workers is None else (workers,)
+def _measure(counts: tuple[int, ...] | None, lab: Lab, need: Need, progress: Tell) -> dict[str, float]:
     return Lab(need.scenario).run(need.contender, need.seed, counts, progress=progress).summary
 
 
@@ -398,7 +331,7 @@ def variants(needs: Mapping[Key, Need], default: object, asked: Asked) -> pd.Dat
     needed = fewest_gpus(needs, asked.part(0.0, 0.8))
     of_default = max(amount for (setting, _, _), amount in needed.items() if setting == default)
     workers = round(of_default / next(iter(needs.values())).scenario.fleet.types[0].gpus)
-    shares = measured(needs, workers, asked.part(0.8, 1.0))
+    shares = measured(needs, (workers,), asked.part(0.8, 1.0))
     table = over_seeds(needed, "variant", {}).drop(columns="policy")
     columns = {"slo_attainment": "attainment", "preemptions": "preemptions"}
     attained = measures_over_seeds(shares, "variant", columns).drop(columns="policy")

@@ -20,25 +20,19 @@ from aladdin_env.scenario import SLO, Fleet, Scenario
 from aladdin_traces import Workload
 from experiments.paper.loads import mixed_load
 from experiments.paper.phases import on_decode
+from experiments.paper.pictures import COLOURS, POLICIES, band, legend, name_axes, new_figure, same_height
 from experiments.paper.shared import (
-    COLOURS,
-    POLICIES,
     Asked,
     Finding,
     Key,
     Need,
     at_rate,
-    band,
     fewest,
-    legend,
     most,
-    name_axes,
-    new_figure,
     of_profile,
     over_seeds,
     paper_setting,
     percent,
-    same_height,
     script,
     seeds_text,
     stacked,

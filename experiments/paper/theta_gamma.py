@@ -16,17 +16,12 @@ import pandas as pd
 
 from aladdin_agents import aladdin
 from aladdin_env.compare import TARGET, Contender
+from experiments.paper.pictures import RED, SERIES, band, legend, name_axes, new_figure
 from experiments.paper.shared import (
-    RED,
-    SERIES,
     Asked,
     Finding,
     Need,
-    band,
-    legend,
     memory_bound,
-    name_axes,
-    new_figure,
     only,
     paper_setting,
     script,

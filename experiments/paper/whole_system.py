@@ -17,19 +17,15 @@ from typing import TYPE_CHECKING
 from aladdin_env.compare import Contender
 from aladdin_env.scenario import SLO, Scenario
 from aladdin_traces import PROFILES, Diurnal
+from experiments.paper.pictures import SERIES, band, legend, name_axes, new_figure
 from experiments.paper.shared import (
-    SERIES,
     Asked,
     Finding,
     Need,
-    band,
     configured,
     fewest_gpus,
-    legend,
     measured,
     measures_over_seeds,
-    name_axes,
-    new_figure,
     only,
     over_seeds,
     paper_setting,

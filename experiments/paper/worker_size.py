@@ -18,17 +18,14 @@ import pandas as pd
 
 from aladdin_agents.sizing import Capacity, LengthStatistics, Safety, capacity
 from aladdin_env.scenario import SLO, Scenario, WorkerType
+from experiments.paper.pictures import SERIES, legend, name_axes, new_figure
 from experiments.paper.shared import (
-    SERIES,
     Asked,
     Finding,
     Need,
     at_rate,
     fewest_gpus,
-    legend,
     most,
-    name_axes,
-    new_figure,
     of_profile,
     paper_setting,
     policy,

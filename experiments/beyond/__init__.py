@@ -1,0 +1,1 @@
+"""Beyond the paper: what its reviewers missed (docs/beyond.md)."""
