@@ -54,8 +54,8 @@ class Setting:
 
 def fixed_fleets(traces: Path | None = None) -> dict[str, Setting]:
     """Settings for placements, each on the fewest workers that do."""
-    chat = "Chats of several turns behind system prompts, chunked prefill, prefix caching: Llama-3.1-8B, H100"
-    agents_title = "Agents: many turns, each with all that was said, chunked prefill, prefix caching, H100"
+    chat = "Chats behind system prompts, prefix caching, H100"
+    agents_title = "Agents: each turn with all that was said, prefix caching, H100"
     found = {
         "paper": Setting("The paper's: Llama-2-13B, A100, prefill first, ShareGPT", paper_setting(50.0, 240.0)),
         "chat": Setting(chat, _on_h100(chats(), 100.0, 100.0, SLO(1.0, 0.02))),
