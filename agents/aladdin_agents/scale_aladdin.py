@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from aladdin_agents.pools import Pool, RecentLengths, pool_of, within_gpus
 from aladdin_agents.sizing import Capacity, LengthStatistics, Safety, capacity, workers_for
 from aladdin_agents.tunable import Settings
+from aladdin_env.errors import InputError
 from aladdin_env.scenario import Scenario
 from aladdin_env.view import ClusterView
+from aladdin_traces import checks
 
 # A fleet tells whether it may be planned as full as it is where it is at least this share as full as planned.
 _TELLING = 0.85
@@ -61,6 +63,19 @@ class ScalerSettings:
     rho: float = 0.9
     rho_low: float = 0.65
     rho_high: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Check every number."""
+        for name in ("rate_window_s", "drain_s", "length_window_s"):
+            checks.number(f"scaler.{name}", getattr(self, name), above=0.0)
+        for name in ("sigmas", "jump_sigmas", "down_s", "down_margin", "least_finished", "memory_s", "settle_s"):
+            checks.number(f"scaler.{name}", getattr(self, name), low=0.0)
+        for name in ("rho", "rho_low", "rho_high"):
+            checks.number(f"scaler.{name}", getattr(self, name), above=0.0, high=1.0)
+        if not 0 <= self.target < 1:
+            raise InputError("scaler.target", self.target, "give a share, 0 or more and below 1")
+        if not self.rho_low <= self.rho_high:
+            raise InputError("scaler.rho_low", self.rho_low, f"give at most rho_high, {self.rho_high}")
 
 
 class Peaks:

@@ -17,6 +17,7 @@ from scipy.sparse import csr_array, lil_array
 
 from aladdin_env.errors import InputError
 from aladdin_env.scenario import WorkerType
+from aladdin_traces import checks
 
 Array = NDArray[np.float64]
 _MOST = 64
@@ -72,13 +73,14 @@ def fewest_bins(
         time_limit_s: Seconds of search.
 
     Raises:
-        InputError: A share out of range, too many requests, or one that no worker can serve in time.
+        InputError: A share or a size out of range, too many requests, or one that no worker can serve in time.
     """
+    checks.number("atgt_s", atgt_s, above=0.0)
     for name, share in (("theta", theta), ("gamma", gamma)):
         if not 0 < share <= 1:
             raise InputError(name, share, "give a number above 0, at most 1")
-    context = np.asarray(context_tokens, dtype=np.float64)
-    kv = context if kv_tokens is None else np.asarray(kv_tokens, dtype=np.float64)
+    context = np.array(checks.numbers("context_tokens", context_tokens, low=0.0))
+    kv = context if kv_tokens is None else np.array(checks.numbers("kv_tokens", kv_tokens, low=0.0))
     if not 1 <= len(context) <= _MOST or len(kv) != len(context):
         raise InputError("context_tokens", len(context), f"give 1 to {_MOST} requests, and as many kv_tokens")
     most = min(len(context), kind.max_num_seqs)

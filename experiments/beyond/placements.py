@@ -39,7 +39,7 @@ _START, _MOST, _LEAST_MOST = 0.9, 4, 48
 def measure(setting: Setting, asked: Asked) -> pd.DataFrame:
     """A row per placement, and one of the bound."""
     scenario, seeds = setting.scenario, setting.seeds
-    start, ladder = _ladder(scenario)
+    start, ladder = search_space(scenario)
     entered = default_contenders(scenario.with_workers(ladder.counts(start)))[0]
     units: dict[str, Unit] = {one.label: Fewest(scenario, seeds, one, ladder, start) for one in entered}
     found = together(units | {BOUND: LeastFleets(scenario, seeds)}, asked.part(0.0, 0.85))
@@ -51,7 +51,7 @@ def measure(setting: Setting, asked: Asked) -> pd.DataFrame:
     return pd.DataFrame([*rows, needed(found, BOUND)])
 
 
-def _ladder(scenario: Scenario) -> tuple[int, Ladder]:
+def search_space(scenario: Scenario) -> tuple[int, Ladder]:
     """Where searches begin, and which fleets they try."""
     shares = {kind.name: kind.initial for kind in scenario.fleet.types}
     carried = sum(shares[one.type] / one.workers for one in plan(scenario) if one.workers)

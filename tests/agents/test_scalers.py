@@ -352,3 +352,12 @@ def test_what_an_autoscaler_finds_it_keeps_for_a_while(name):
     scenario = scenario_of(arrivals(lambda t: 5.0, 200.0), worker(initial=6))
     found = workers(Simulator(scenario, 1).run(Combined(placements.make_least_request(scenario), made(name)(scenario))))
     assert found.loc[10:50].min() >= 5
+
+
+@pytest.mark.parametrize(
+    "bad", [{"rho": 0.0}, {"rho": 2.0}, {"rho": float("nan")}, {"drain_s": 0.0}, {"rho_low": 0.99}, {"target": 1.0}]
+)
+def test_settings_of_the_scaler_out_of_range_are_named(bad):
+    (name,) = bad
+    with pytest.raises(InputError, match=f"scaler.{name}"):
+        ScalerSettings(**bad)

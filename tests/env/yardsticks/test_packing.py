@@ -183,3 +183,18 @@ def _alone_s(kind: WorkerType, prompt: np.ndarray, output: int) -> float:
     laws, b = kind.latency, len(prompt)
     decoding_s = sum(laws.decode_s(b, float((prompt + k).sum())) for k in range(1, output))
     return laws.prefill_s(float(prompt.sum())) + decoding_s
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"context_tokens": [float("nan"), 10.0]}, r"context_tokens\[0\]"),
+        ({"context_tokens": [10.0, -5.0]}, r"context_tokens\[1\]"),
+        ({"context_tokens": [10.0], "kv_tokens": [float("nan")]}, r"kv_tokens\[0\]"),
+        ({"context_tokens": [10.0], "atgt_s": float("nan")}, "atgt_s"),
+    ],
+)
+def test_numbers_that_are_none_are_named(changes: dict[str, object], field: str) -> None:
+    given: dict[str, object] = {"kind": LINEAR, "atgt_s": ATGT_S, **changes}
+    with pytest.raises(InputError, match=field):
+        fewest_bins(**given)  # type: ignore[arg-type]
