@@ -1,0 +1,1 @@
+"""Training of learned policies: configuration, imitation, PPO under a constraint, validation, resumption."""
