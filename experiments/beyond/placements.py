@@ -138,11 +138,8 @@ def figures(table: pd.DataFrame, titles: Mapping[str, str]) -> dict[str, Figure]
 
 
 def _prices(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    figure, each = panels(
-        f"Fewest workers with {TARGET:.0%} attainment: price over the clairvoyant bound; dashed: round robin",
-        table,
-        titles,
-    )
+    text = "Fewest workers with 99 % attainment: price over the clairvoyant bound; dashed: round robin"
+    figure, each = panels(text, table, titles)
     for axes, rows, title in each:
         policies = rows[rows["policy"] != BOUND].reset_index(drop=True)
         lanes_of_policies(axes, policies, "over_bound", policies["held"] == policies["seeds"])

@@ -54,21 +54,23 @@ class Setting:
 
 def fixed_fleets(traces: Path | None = None) -> dict[str, Setting]:
     """Settings for placements, each on the fewest workers that do."""
-    chat = "Chats behind system prompts, prefix caching, H100"
-    agents_title = "Agents: each turn with all that was said, prefix caching, H100"
     found = {
         "paper": Setting("The paper's: Llama-2-13B, A100, prefill first, ShareGPT", paper_setting(50.0, 240.0)),
-        "chat": Setting(chat, _on_h100(chats(), 100.0, 100.0, SLO(1.0, 0.02))),
-        "agents": Setting(agents_title, _on_h100(agents(), 40.0, 100.0, SLO(1.0, 0.025))),
-        "mooncake": Setting("Mooncake's conversations, long prompts with prefix caching, H100", _mooncake()),
+        "chat": Setting(
+            "Chats behind system prompts, prefix caching, H100", _on_h100(chats(), 100.0, 100.0, SLO(1.0, 0.02))
+        ),
+        "agents": Setting(
+            "Agents: many turns that grow, prefix caching, H100", _on_h100(agents(), 40.0, 100.0, SLO(1.0, 0.025))
+        ),
+        "mooncake": Setting("Mooncake's long prompts, prefix caching, H100", _mooncake()),
         "classes": Setting("Two SLO classes: interactive and batch, A100", _preset("two-classes", 150.0, 200.0)),
         "types": Setting("A100, H100 and H200 at three prices", _preset("mixed-fleet", 150.0, 150.0)),
-        "conv": Setting("Azure's conversations, chunked prefill, H100", _azure_conv()),
-        "code": Setting("Azure's code completion in bursts, chunked prefill, H100", _preset("azure-code", 72.0, 600.0)),
-        "shift": Setting("Half way from code completion to ShareGPT, H100", _shift(200.0)),
+        "conv": Setting("Azure's conversations, H100", _azure_conv()),
+        "code": Setting("Azure's code completion in bursts, H100", _preset("azure-code", 72.0, 600.0)),
+        "shift": Setting("Half way from code completion to ShareGPT's lengths, H100", _shift(200.0)),
     }
     for rate_rps, horizon_s, seeds in ((100.0, 150.0, SEEDS), (500.0, 40.0, SEEDS), (2000.0, 20.0, _FEW_SEEDS)):
-        title = f"ShareGPT at {rate_rps:,.0f} requests/s, chunked prefill: Llama-3.1-8B, A100"
+        title = f"ShareGPT at {rate_rps:,.0f} requests/s: Llama-3.1-8B, A100"
         found[f"{rate_rps:.0f}/s"] = Setting(title, _on_a100(rate_rps, horizon_s), seeds)
     return found | (_recorded(traces) if traces else {})
 
@@ -78,13 +80,11 @@ def changing_loads(traces: Path | None = None) -> dict[str, Setting]:
     titles = {
         "short-day": "A day in two hours: ShareGPT, Llama-3.1-8B, A100",
         "flood": "Ten times the rate for two minutes, now and then",
-        "slow-start": "70B, four H100 per worker, 2 to 7 minutes to start; a day in two hours",
+        "slow-start": "The same with 70B workers, 2 to 7 minutes to start",
         "azure-code": "Code completion in bursts, H100",
     }
     found = {name: Setting(title, load_scenario(name)) for name, title in titles.items()}
-    found["shift"] = Setting(
-        "Half way from code completion to six times as many requests of ShareGPT's lengths, H100", _shift_of_rate()
-    )
+    found["shift"] = Setting("Half way from code completion to ShareGPT at six times the rate", _shift_of_rate())
     if traces:
         for name, file in TRACES.items():
             last = part_of_trace(name, traces / file, 0.75, 1.0)

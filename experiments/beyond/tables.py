@@ -50,7 +50,7 @@ def with_half(row: Row, name: str, scale: float = 1.0, digits: int = 2) -> str:
     if math.isnan(mean):
         return "-"
     half = scale * (float(row[f"{name}_high"]) - float(row[f"{name}_low"])) / 2
-    return f"{mean:.{digits}f} ± {half:.{digits}f}"
+    return f"{round(mean, digits) + 0.0:.{digits}f} ± {half:.{digits}f}"  # no minus before a zero
 
 
 def marked(row: Row, text: str) -> str:
