@@ -82,8 +82,8 @@ class Script:
 
 
 def _there(path: Path) -> pd.DataFrame:
-    """The table that an earlier run left."""
-    return pd.read_csv(path) if path.exists() else pd.DataFrame()
+    """The table that an earlier run left; a fleet is written "13" or "4+4+2"."""
+    return pd.read_csv(path, dtype={"fleet": str}) if path.exists() else pd.DataFrame()
 
 
 def _with(table: pd.DataFrame, rows: pd.DataFrame, order: list[str]) -> pd.DataFrame:

@@ -88,7 +88,7 @@ def changing_loads(traces: Path | None = None) -> dict[str, Setting]:
     if traces:
         for name, file in TRACES.items():
             last = part_of_trace(name, traces / file, 0.75, 1.0)
-            found[name] = Setting(f"The last quarter of Azure's {name.rpartition('-')[2]} 2023, A100", last)
+            found[name] = Setting(f"The last quarter of Azure's {name.rpartition('-')[2]} 2023, A100", last, seeds=1)
     return found
 
 
@@ -148,7 +148,7 @@ def _shift(horizon_s: float) -> Scenario:
 
 def _shift_of_rate() -> Scenario:
     law = Shift(_poisson("azure-code", 40.0), _poisson("sharegpt", 240.0))
-    scenario = _on_h100(Workload.from_law(law), law.mean_rate_rps, 1800.0, SLO(1.0, 0.025))
+    scenario = _on_h100(Workload.from_law(law), law.mean_rate_rps, 3600.0, SLO(1.0, 0.025))
     kind = replace(scenario.fleet.types[0], initial=4)
     return replace(scenario, fleet=replace(scenario.fleet, types=(kind,)))
 

@@ -28,9 +28,12 @@ toy_rate = toy_policies:make_rate
 """
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def toys(tmp_path_factory):
-    """A folder with an installed distribution of toy policies, on the path of this process and of its children."""
+    """A folder with an installed distribution of toy policies, on the path of this process and of its children.
+
+    Taken away after each file: other tests in this process run every policy that there is.
+    """
     folder = tmp_path_factory.mktemp("toys")
     shutil.copy(Path(__file__).with_name("toy_policies.py"), folder)
     info = folder / "toy_policies-1.dist-info"
@@ -44,7 +47,7 @@ def toys(tmp_path_factory):
     policy._registry.cache_clear()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def environment(toys):
     """Environment variables of child processes that should find the toys."""
     paths = [str(toys), os.environ.get("PYTHONPATH", "")]
