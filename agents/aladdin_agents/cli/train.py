@@ -1,0 +1,54 @@
+"""``aladdin train``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aladdin_env.cli.output import say_if_compiling, stdout
+from aladdin_env.errors import InputError
+
+if TYPE_CHECKING:
+    from aladdin_agents.learned.train.run import Outcome
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="What to train: a TOML file (docs/training.md).")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; by default runs/ and the name of the file.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")] = False,
+    seed: Annotated[int | None, typer.Option(help="In place of the file's seed.")] = None,
+) -> None:
+    """Train a policy: imitate an expert, go on by PPO with the objective as a constraint, keep what validates best.
+
+    TensorBoard: tensorboard --logdir FOLDER. Ctrl-C saves and stops; --resume goes on.
+    """
+    from aladdin_agents.learned.train.config import read_config
+
+    read = read_config(config).with_seed(seed)
+    folder = out if out is not None else Path("runs") / config.stem
+    try:
+        from aladdin_agents.learned.train.run import train as run
+    except ModuleNotFoundError as error:
+        mend = "training takes torch and Stable-Baselines3: pip install 'aladdin-env[rl]'"
+        raise InputError("aladdin train", f"no module {error.name}", mend) from None
+    say_if_compiling()
+    stdout().print(told(run(read, folder, resume=resume, command=_command(config, seed))))
+
+
+def told(outcome: Outcome) -> str:
+    """How a run ended, in a line."""
+    found = f"{outcome.best}: {outcome.attainment:.2%} within their objectives on validation"
+    if outcome.cost_ratio != 1.0:
+        found += f", cost {outcome.cost_ratio:.3f} of the expert's"
+    found += f"; score {outcome.score:.4f}, the expert's {outcome.expert:.4f}"
+    return f"{found}; {outcome.steps:,} decisions"
+
+
+def _command(config: Path, seed: int | None) -> str:
+    """What makes the checkpoint again."""
+    return shlex.join(["aladdin", "train", str(config), *(["--seed", str(seed)] if seed is not None else [])])
