@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import tomllib
-import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from aladdin_agents.learned.train.fields import by_path, choice, laid_over, number, plain, read
 from aladdin_env.envs.spaces import Task
-from aladdin_env.errors import InputError, suggest
+from aladdin_env.errors import InputError
 from aladdin_traces import checks
 from aladdin_traces.files import whole_file
 
@@ -21,14 +21,6 @@ NETWORKS = ("equivariant", "mlp")
 #: In place of names of scenarios: the training split of the benchmark.
 BENCHMARK = "benchmark"
 _HUGE = 10**12
-
-
-def _number(default: float, low: float, high: float = float("inf")) -> Any:
-    return field(default=default, metadata={"low": low, "high": high})
-
-
-def _choice(default: str, known: tuple[str, ...]) -> Any:
-    return field(default=default, metadata={"known": known})
 
 
 @dataclass(frozen=True)
@@ -41,8 +33,8 @@ class Network:
         start: Checkpoint (``.npz``) of such a network to begin with, in place of imitation; "": none.
     """
 
-    kind: str = _choice("equivariant", NETWORKS)
-    hidden: int = _number(32, 1, 1024)
+    kind: str = choice("equivariant", NETWORKS)
+    hidden: int = number(32, 1, 1024)
     start: str = ""
 
 
@@ -62,14 +54,14 @@ class Environment:
         randomise: Scale of the random latency profiles of each episode (``aladdin_env.randomisation``); 0: none.
     """
 
-    envs: int = _number(64, 1, 4096)
+    envs: int = number(64, 1, 4096)
     allow_hold: bool = True
     allow_reject: bool = True
-    max_change: int = _number(2, 1, 16)
+    max_change: int = number(2, 1, 16)
     placement: str = "aladdin_plus"
     scaler: str = "static"
-    horizon_s: float = _number(0.0, 0.0)
-    randomise: float = _number(1.0, 0.0, 20.0)
+    horizon_s: float = number(0.0, 0.0)
+    randomise: float = number(1.0, 0.0, 20.0)
 
 
 @dataclass(frozen=True)
@@ -92,18 +84,18 @@ class Learner:
         target_kl: An update ends early beyond this divergence; 0: never.
     """
 
-    n_steps: int = _number(128, 1, 10**6)
-    batch_size: int = _number(2048, 2, 10**7)
-    epochs: int = _number(4, 1, 100)
-    discount_s: float = _number(60.0, 1e-3)
-    credit_s: float = _number(5.0, 1e-3)
-    learning_rate: float = _number(3e-4, 0.0, 1.0)
-    last_learning_rate: float = _number(3e-5, 0.0, 1.0)
-    clip: float = _number(0.2, 1e-6, 1.0)
-    entropy: float = _number(0.0, 0.0, 10.0)
-    value: float = _number(0.5, 0.0, 100.0)
-    max_grad_norm: float = _number(0.5, 1e-9)
-    target_kl: float = _number(0.02, 0.0)
+    n_steps: int = number(128, 1, 10**6)
+    batch_size: int = number(2048, 2, 10**7)
+    epochs: int = number(4, 1, 100)
+    discount_s: float = number(60.0, 1e-3)
+    credit_s: float = number(5.0, 1e-3)
+    learning_rate: float = number(3e-4, 0.0, 1.0)
+    last_learning_rate: float = number(3e-5, 0.0, 1.0)
+    clip: float = number(0.2, 1e-6, 1.0)
+    entropy: float = number(0.0, 0.0, 10.0)
+    value: float = number(0.5, 0.0, 100.0)
+    max_grad_norm: float = number(0.5, 1e-9)
+    target_kl: float = number(0.02, 0.0)
 
 
 @dataclass(frozen=True)
@@ -112,6 +104,7 @@ class Imitation:
 
     Attributes:
         expert: ``placement+scaler``; the part that the task asks for is imitated. On validation it is the reference.
+        settings: TOML file with a table for each training scenario: settings of the expert's scaler "aladdin" there.
         steps: Decisions collected in each round; 0: no warm start.
         rounds: In the first the expert acts, in the later ones the learner does in some environments.
         epochs: Passes over all decisions so far, in each round.
@@ -122,13 +115,14 @@ class Imitation:
     """
 
     expert: str = "aladdin_plus+aladdin"
-    steps: int = _number(50_000, 0, 10**8)
-    rounds: int = _number(4, 1, 100)
-    epochs: int = _number(4, 1, 1000)
-    batch_size: int = _number(1024, 2, 10**7)
-    learning_rate: float = _number(1e-3, 1e-9, 1.0)
-    agreement: float = _number(0.9, 0.0, 1.0)
-    value_rollouts: int = _number(4, 0, 1000)
+    settings: str = ""
+    steps: int = number(50_000, 0, 10**8)
+    rounds: int = number(4, 1, 100)
+    epochs: int = number(4, 1, 1000)
+    batch_size: int = number(1024, 2, 10**7)
+    learning_rate: float = number(1e-3, 1e-9, 1.0)
+    agreement: float = number(0.9, 0.0, 1.0)
+    value_rollouts: int = number(4, 0, 1000)
 
 
 @dataclass(frozen=True)
@@ -143,11 +137,11 @@ class Lagrangian:
         high: Its largest value.
     """
 
-    target: float = _number(0.99, 0.0, 0.9999)
-    start: float = _number(10.0, 1e-6)
-    rate: float = _number(0.1, 0.0, 10.0)
-    low: float = _number(1.0, 1e-6)
-    high: float = _number(300.0, 1e-6)
+    target: float = number(0.99, 0.0, 0.9999)
+    start: float = number(10.0, 1e-6)
+    rate: float = number(0.1, 0.0, 10.0)
+    low: float = number(1.0, 1e-6)
+    high: float = number(300.0, 1e-6)
 
 
 @dataclass(frozen=True)
@@ -163,12 +157,12 @@ class Curriculum:
         patience: ... or after so many decisions.
     """
 
-    low: float = _number(0.6, 0.01, 100.0)
-    start: float = _number(0.9, 0.01, 100.0)
-    full: float = _number(1.2, 0.01, 100.0)
-    growth: float = _number(0.1, 0.001, 100.0)
-    attainment: float = _number(0.97, 0.0, 1.0)
-    patience: int = _number(200_000, 1, _HUGE)
+    low: float = number(0.6, 0.01, 100.0)
+    start: float = number(0.9, 0.01, 100.0)
+    full: float = number(1.2, 0.01, 100.0)
+    growth: float = number(0.1, 0.001, 100.0)
+    attainment: float = number(0.97, 0.0, 1.0)
+    patience: int = number(200_000, 1, _HUGE)
 
 
 @dataclass(frozen=True)
@@ -185,13 +179,13 @@ class Validation:
         pictures: Moments of a rendered episode, for TensorBoard; 0: none.
     """
 
-    target: float = _number(0.99, 0.0, 0.9999)
-    every: int = _number(200_000, 1, _HUGE)
-    seeds: int = _number(2, 1, 1000)
+    target: float = number(0.99, 0.0, 0.9999)
+    every: int = number(200_000, 1, _HUGE)
+    seeds: int = number(2, 1, 1000)
     scenarios: tuple[str, ...] = ()
-    horizon_s: float = _number(0.0, 0.0)
-    patience: int = _number(10, 0, 10**6)
-    pictures: int = _number(4, 0, 24)
+    horizon_s: float = number(0.0, 0.0)
+    patience: int = number(10, 0, 10**6)
+    pictures: int = number(4, 0, 24)
 
 
 @dataclass(frozen=True)
@@ -219,11 +213,11 @@ class Config:
         checkpoint_every: Decisions from one checkpoint to the next: a kill loses no more.
     """
 
-    task: str = _choice("placement", TASKS)
+    task: str = choice("placement", TASKS)
     scenarios: tuple[str, ...] = (BENCHMARK,)
-    seed: int = _number(0, 0, 2**31 - 1)
-    steps: int = _number(2_000_000, 0, _HUGE)
-    checkpoint_every: int = _number(100_000, 1, _HUGE)
+    seed: int = number(0, 0, 2**31 - 1)
+    steps: int = number(2_000_000, 0, _HUGE)
+    checkpoint_every: int = number(100_000, 1, _HUGE)
     network: Network = field(default_factory=Network)
     environment: Environment = field(default_factory=Environment)
     learner: Learner = field(default_factory=Learner)
@@ -288,7 +282,7 @@ def config_from(table: Mapping[str, Any]) -> Config:
     """The configuration of such a table; see :func:`read_config` for what it refuses."""
     task = table.get("task", Config.task)
     defaults = _OF_TASK.get(task, {}) if isinstance(task, str) else {}
-    found = _read(Config, _over(defaults, table), "")
+    found = read(Config, laid_over(defaults, table), "")
     assert isinstance(found, Config)
     _check(found)
     return found
@@ -297,83 +291,20 @@ def config_from(table: Mapping[str, Any]) -> Config:
 def write_config(config: Config, path: Path) -> None:
     """Write all fields to a TOML file that :func:`read_config` reads."""
     with whole_file(path) as temporary:
-        temporary.write_text(tomli_w.dumps(_plain(asdict(config))), encoding="utf-8")
+        temporary.write_text(tomli_w.dumps(plain(asdict(config))), encoding="utf-8")
 
 
 def difference(one: Config, other: Config, free: tuple[str, ...]) -> str | None:
     """The first field, by its path, in which two runs differ; the ``free`` ones may."""
-    for name, value in _flat(asdict(one)).items():
-        if name not in free and _flat(asdict(other))[name] != value:
+    for name, value in flat(one).items():
+        if name not in free and flat(other)[name] != value:
             return name
     return None
 
 
 def flat(config: Config) -> dict[str, Any]:
     """All fields by their paths, such as ``learner.gamma``."""
-    return _flat(asdict(config))
-
-
-def _flat(table: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in table.items():
-        found |= _flat(value, f"{where}{name}.") if isinstance(value, dict) else {f"{where}{name}": value}
-    return found
-
-
-def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
-    whole = {name: list(value) if isinstance(value, tuple) else value for name, value in table.items()}
-    return {name: _plain(value) if isinstance(value, dict) else value for name, value in whole.items()}
-
-
-def _over(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """``given`` laid over ``defaults``, table by table."""
-    merged = {**defaults, **given}
-    for name, value in defaults.items():
-        if isinstance(value, Mapping) and isinstance(given.get(name), Mapping):
-            merged[name] = {**value, **given[name]}
-    return merged
-
-
-def _read(kind: type, given: object, where: str) -> object:
-    """Build the dataclass ``kind`` from its table."""
-    if not isinstance(given, Mapping):
-        raise InputError(where.rstrip("."), given, "give a table")
-    known = {f.name: f for f in fields(kind)}
-    hints = typing.get_type_hints(kind)
-    values = {}
-    for name, value in given.items():
-        if name not in known:
-            raise InputError(f"{where}{name}", value, f"there is no such field here; {suggest(str(name), known)}")
-        values[name] = _value(hints[name], value, f"{where}{name}", known[name].metadata)
-    return kind(**values)
-
-
-def _value(hint: Any, given: object, where: str, limits: Mapping[str, Any]) -> object:
-    """One value of the type that ``hint`` says, within its limits."""
-    if is_dataclass(hint):
-        return _read(typing.cast("type", hint), given, f"{where}.")
-    if hint is bool:
-        if not isinstance(given, bool):
-            raise InputError(where, given, "give true or false")
-        return given
-    if hint is int:
-        return checks.whole(where, given, low=int(limits["low"]), high=int(limits["high"]))
-    if hint is float:
-        return checks.number(where, given, low=limits["low"], high=limits["high"])
-    if hint is str:
-        return _text(where, given, limits.get("known", ()))
-    names = [given] if isinstance(given, str) else given
-    if not isinstance(names, list | tuple):
-        raise InputError(where, given, "give a name, or a list of names")
-    return tuple(_text(f"{where}[{i}]", name, ()) for i, name in enumerate(names))
-
-
-def _text(where: str, given: object, known: tuple[str, ...]) -> str:
-    if not isinstance(given, str):
-        raise InputError(where, given, "give a text in quotes")
-    if known and given not in known:
-        raise InputError(where, given, suggest(given, known))
-    return given
+    return by_path(asdict(config))
 
 
 def _anchored(config: Config, folder: Path) -> Config:
@@ -387,6 +318,7 @@ def _anchored(config: Config, folder: Path) -> Config:
         config,
         scenarios=tuple(map(anchor, config.scenarios)),
         network=replace(config.network, start=anchor(config.network.start)),
+        imitation=replace(config.imitation, settings=anchor(config.imitation.settings)),
         validation=replace(config.validation, scenarios=tuple(map(anchor, config.validation.scenarios))),
         stages=Stages(anchor(config.stages.placement), anchor(config.stages.scaling)),
     )

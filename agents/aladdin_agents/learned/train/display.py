@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -14,6 +15,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from aladdin_env.cli.output import stderr
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+#: Told what is being done, which part of it is done (0 to 1), and a text.
+Listener = Callable[[str, float, str], None]
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 class Display:
@@ -29,12 +34,39 @@ class Display:
 
     def say(self, line: str) -> None:
         """A line that stays."""
-        self._bar.console.print(line)
+        self._bar.console.print(line, soft_wrap=True)
+
+
+class _Heard(Display):
+    """No bar: a listener is told."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def show(self, what: str, part: float, told: str = "") -> None:
+        self._listener(what, part, told)
+
+    def say(self, line: str) -> None:
+        pass
+
+
+@contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """While active, runs in this thread show nothing: they tell ``listener``, which may end them by raising."""
+    before = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(before)
 
 
 @contextmanager
 def display() -> Iterator[Display]:
-    """A display on stderr while active."""
+    """A display on stderr while active, or what :func:`heard_by` asks for."""
+    listener = _listener.get()
+    if listener is not None:
+        yield _Heard(listener)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(30),
