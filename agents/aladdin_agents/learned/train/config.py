@@ -82,6 +82,7 @@ class Learner:
         value: Weight of the value loss.
         max_grad_norm: Gradients are cut to this norm.
         target_kl: An update ends early beyond this divergence; 0: never.
+        average: What is validated and kept are averages of the weights, of which an update leaves this share; 0: none.
     """
 
     n_steps: int = number(128, 1, 10**6)
@@ -96,6 +97,7 @@ class Learner:
     value: float = number(0.5, 0.0, 100.0)
     max_grad_norm: float = number(0.5, 1e-9)
     target_kl: float = number(0.02, 0.0)
+    average: float = number(0.95, 0.0, 0.9999)
 
 
 @dataclass(frozen=True)

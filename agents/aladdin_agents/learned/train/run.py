@@ -14,7 +14,8 @@ from stable_baselines3.common.logger import Logger
 
 from aladdin_agents.learned.card import Card
 from aladdin_agents.learned.checkpoint import load, save
-from aladdin_agents.learned.networks import load_weights, weights_of
+from aladdin_agents.learned.networks import load_weights
+from aladdin_agents.learned.train.average import Average
 from aladdin_agents.learned.train.callbacks import Collector, make_logger, record_pictures, record_settings
 from aladdin_agents.learned.train.cards import make_card
 from aladdin_agents.learned.train.config import Config, difference, flat, read_config, write_config
@@ -83,6 +84,7 @@ class Run:
         self.prices = Prices(config.lagrangian, self.scenarios, config.scales, attainable)
         self.pool = make_pool(config, self.sources, self.load)
         self.model = make_learner(config, self.pool)
+        self.average = Average(self.model.cluster_policy.net, config.learner.average)
         self.trials = trials_of(config)
         self.validator = Validator(config, self.trials)
         self.collector = Collector(config.decides, self.pool.whole.slots)
@@ -160,6 +162,7 @@ class Run:
             self._learn()
         self.model.only_value = False
         self.model.num_timesteps = 0
+        self.average.begin()
 
     def _take(self, path: Path) -> None:
         weights, card = load(path)
@@ -190,6 +193,7 @@ class Run:
         logger = self.model.logger
         logger.record("train/load", self.load.level)
         learn_once(self.model, self.collector, rate_at(self.config.learner, before / max(1, self.config.steps)))
+        self.average.update()
         self.prices.update(self.collector.attained)
         self.pool.weigh(self.prices.weights)
         self.load.note([x for values in self.collector.attained.values() for x in values], self.steps)
@@ -215,7 +219,7 @@ class Run:
     def _validate(self, shown: Display) -> None:
         """Judge what there is now; the best is kept."""
         last = self.out / LAST
-        save(last, weights_of(self.model.cluster_policy.net), self._card({}))
+        save(last, self.average.weights(), self._card({}))
         shown.show("validating", 0.0, self._told())
         verdict = self.validator.judge(last, self._watch_validation(shown))
         before = self.best
@@ -223,7 +227,7 @@ class Run:
         row["trained_attainment"] = float(np.mean(self.collector.recent)) if self.collector.recent else 0.0
         self.history.append(row)
         if before is None or verdict.score > before["score"]:
-            save(self.out / BEST, weights_of(self.model.cluster_policy.net), self._card(self._results(verdict)))
+            save(self.out / BEST, self.average.weights(), self._card(self._results(verdict)))
         self._record(verdict)
         self._write_history()
         self._save()
@@ -267,6 +271,7 @@ class Run:
             "updates": int(self.model._n_updates),
             "seconds": self.seconds,
             "agreement": self.agreement,
+            "average": self.average.state(),
             "prices": self.prices.state(),
             "load": self.load.state(),
             "reward": self.model.rewards.sums.tolist(),
@@ -279,6 +284,7 @@ class Run:
         self.model.num_timesteps = self._saved = int(state["steps"])
         self.model._n_updates = int(state["updates"])
         self.seconds, self.agreement = float(state["seconds"]), state["agreement"]
+        self.average.restore(state["average"])
         self.prices.restore(state["prices"])
         self.load.restore(state["load"])
         self.model.rewards.sums = np.array(state["reward"])
