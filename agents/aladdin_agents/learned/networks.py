@@ -32,7 +32,8 @@ from aladdin_env.errors import InputError
 from aladdin_env.features import W
 
 # Gains of the orthogonal weights that a network begins with; sqrt(2) before a ReLU. A policy begins undecided.
-_GAINS = dict.fromkeys(("score2", "others", "keep", "type2", "policy3"), 0.01)
+_LOGITS = ("score2", "others", "keep", "type2", "policy3")
+_GAINS = dict.fromkeys(_LOGITS, 0.01)
 
 
 class _Layered(nn.Module):
@@ -191,6 +192,14 @@ def net_of(card: Card, weights: Mapping[str, NDArray[np.float32]]) -> Net:
 def weights_of(net: nn.Module) -> dict[str, NDArray[np.float32]]:
     """A copy of the weights by name, as checkpoints hold them."""
     return {name: tensor.detach().cpu().numpy().astype(np.float32) for name, tensor in net.state_dict().items()}
+
+
+def sharpen(net: Net, factor: float) -> None:
+    """Multiply all logits by ``factor`` > 0: the best action stays the best, and is taken more often (above 1)."""
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.partition(".")[0] in _LOGITS:
+                parameter.mul_(factor)
 
 
 def load_weights(net: Net, weights: Mapping[str, NDArray[np.float32]]) -> None:

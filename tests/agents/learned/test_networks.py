@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from aladdin_agents.learned.layout import layers_of, weight_sizes
-from aladdin_agents.learned.networks import EquivariantNet, load_weights, make_net, net_of, weights_of
+from aladdin_agents.learned.networks import EquivariantNet, load_weights, make_net, net_of, sharpen, weights_of
 from aladdin_agents.learned.shape import Shape
 from aladdin_env import InputError
 from aladdin_env.envs.spaces import Actions, Task
@@ -113,6 +113,16 @@ def test_a_fresh_policy_is_undecided(name):
     shape = SHAPES["joint"]
     logits, _ = samples.in_torch(make_net(name, shape, 32, 8), *samples.observations(shape, 8, 64))
     assert np.ptp(logits, axis=1).max() < 0.5
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_sharper_policy_has_the_same_logits_times_a_factor(name):
+    shape = SHAPES["joint, 2 types, HOLD"]
+    network, observations = samples.net(shape, name), samples.observations(shape, 8, 16)
+    logits, values = samples.in_torch(network, *observations)
+    sharpen(network, 3.0)
+    sharper, same = samples.in_torch(network, *observations)
+    assert np.allclose(sharper, 3.0 * logits, rtol=1e-4, atol=1e-4) and np.allclose(same, values)
 
 
 def test_wrong_weights_are_refused():

@@ -113,6 +113,8 @@ class Imitation:
         batch_size: Decisions in a minibatch.
         learning_rate: Of Adam.
         agreement: Rounds end early where the learner's choice is the expert's in this share of held-out decisions.
+        sharpen: Then all logits are multiplied by this. Who is unsure whom of several workers to take does not, by the
+            best action, do what he does by chance; and PPO improves the latter.
         value_rollouts: Then the value alone is fitted to the learner's own returns over so many rollouts.
     """
 
@@ -124,6 +126,7 @@ class Imitation:
     batch_size: int = number(1024, 2, 10**7)
     learning_rate: float = number(1e-3, 1e-9, 1.0)
     agreement: float = number(0.9, 0.0, 1.0)
+    sharpen: float = number(1.0, 0.01, 100.0)
     value_rollouts: int = number(4, 0, 1000)
 
 

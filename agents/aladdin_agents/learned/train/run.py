@@ -14,7 +14,7 @@ from stable_baselines3.common.logger import Logger
 
 from aladdin_agents.learned.card import Card
 from aladdin_agents.learned.checkpoint import load, save
-from aladdin_agents.learned.networks import load_weights
+from aladdin_agents.learned.networks import load_weights, sharpen
 from aladdin_agents.learned.train.average import Average
 from aladdin_agents.learned.train.callbacks import Collector, make_logger, record_pictures, record_settings
 from aladdin_agents.learned.train.cards import make_card
@@ -156,6 +156,7 @@ class Run:
             self._begin(_TRAINING)
         else:
             return
+        sharpen(self.model.cluster_policy.net, chosen.sharpen)
         self.model.only_value = True
         for k in range(chosen.value_rollouts):
             shown.show("fitting the value", k / chosen.value_rollouts)
