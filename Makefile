@@ -56,7 +56,7 @@ $(VENV)/.ready-run: $(SETUP) | $(BIN)/python
 
 $(VENV)/.ready-dev: $(SETUP) | $(BIN)/python
 	@echo "Setting up $(VENV) with all that tests and training need (once) ..."
-	$(PIP) --editable ".[rl,serve,dev]"
+	$(PIP) --editable ".[rl,serve,ray,dev]"
 	@touch $@ $(VENV)/.ready-run
 
 # A real vLLM for CPU brings its own torch, hence its own environment; its CUDA builds of torch's companions break it.

@@ -9,15 +9,17 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from aladdin_env.compare.contenders import Contender
+from aladdin_env.errors import OutsideFault
 from aladdin_env.scenario import Scenario
 from aladdin_traces import Trace
 
@@ -93,7 +95,7 @@ class Crew(Generic[Unit, Outcome]):
     """Does ``work`` for many units.
 
     Args:
-        scenario: What the lab of every process simulates.
+        scenario: What the lab of every process simulates; None: there is no lab, the work gets None for it.
         work: A function of a module, so that other processes find it.
         jobs: Processes; None uses several where that pays, 1 only this one.
         progress: Told how far the whole is.
@@ -102,7 +104,7 @@ class Crew(Generic[Unit, Outcome]):
 
     def __init__(
         self,
-        scenario: Scenario,
+        scenario: Scenario | None,
         work: Work[Unit, Outcome],
         *,
         jobs: int | None = None,
@@ -125,7 +127,7 @@ class Crew(Generic[Unit, Outcome]):
 
     def _do_here(self, units: Sequence[Unit]) -> list[Outcome]:
         """All units, or with ``jobs`` open those up to the point where other processes are worth their start."""
-        lab = Lab(self._scenario)
+        lab = _lab_of(self._scenario)
         done: list[Outcome] = []
         for i, unit in enumerate(units):
             start_s = time.perf_counter()
@@ -155,32 +157,46 @@ class Crew(Generic[Unit, Outcome]):
             self._progress(done + len(futures) - len(waiting))
 
 
-_lab: Lab | None = None  # of a child process
+_lab: Any = None  # of a child process
 
 
-def _start_child(scenario: Scenario) -> None:
+def _lab_of(scenario: Scenario | None) -> Any:
+    return None if scenario is None else Lab(scenario)
+
+
+def _start_child(scenario: Scenario | None) -> None:
     global _lab
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
-    _lab = Lab(scenario)
+    _lab = _lab_of(scenario)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Where the parent was killed nobody wants the results, and the pool would wait for more work for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _do_unit(work: Work[Unit, Outcome], unit: Unit) -> Outcome:
-    assert _lab is not None
     return work(_lab, unit, lambda done: None)
 
 
 @contextmanager
-def _processes(jobs: int, scenario: Scenario) -> Iterator[ProcessPoolExecutor]:
+def _processes(jobs: int, scenario: Scenario | None) -> Iterator[ProcessPoolExecutor]:
     """A pool of fresh processes that ends at once when something goes wrong."""
     before = set(active_children())
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start_child, initargs=(scenario,))
     try:
         yield pool
-    except BaseException:
+    except BaseException as error:
         pool.shutdown(wait=False, cancel_futures=True)
         for child in set(active_children()) - before:
             child.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise OutsideFault("a process was killed, maybe for want of memory: give fewer --jobs") from error
         raise
     pool.shutdown()
 

@@ -53,6 +53,13 @@ def test_ppo_learns() -> None:
     assert after > 0.8 * before  # about half of the misses are gone; both are below 0
 
 
+@pytest.mark.slow
+def test_rllib_learns() -> None:
+    told = output(EXAMPLES / "rllib_ppo.py", "3")
+    returns = [float(number) for number in re.findall(r"iteration \d: mean return +(-[\d.]+)", told)]
+    assert len(returns) == 3 and returns[2] > 0.8 * returns[0]  # all are below 0
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a data set of three episodes, and what was printed; the home directory is another one."""

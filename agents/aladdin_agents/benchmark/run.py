@@ -11,6 +11,7 @@ from aladdin_agents.benchmark.results import Ledger
 from aladdin_agents.benchmark.rows import Row
 from aladdin_agents.benchmark.scenarios import SEEDS, SPLITS, TASKS, Case, case_of, cases
 from aladdin_agents.benchmark.units import Unit, measured
+from aladdin_agents.scale_out.engine import Engine, LocalProcesses
 from aladdin_env.compare.work import Progress
 from aladdin_env.errors import InputError, suggest
 
@@ -121,13 +122,13 @@ def _entrants(found: Sequence[Case], policies: Sequence[str]) -> tuple[Entrants,
     return entrants, notes
 
 
-def run(planned: Plan, ledger: Ledger, *, jobs: int | None = None, progress: Progress | None = None) -> None:
+def run(planned: Plan, ledger: Ledger, *, engine: Engine | None = None, progress: Progress | None = None) -> None:
     """Measure what is planned; each row is in the file as soon as it is done.
 
     Args:
         planned: What to do.
         ledger: Where rows go.
-        jobs: Processes; None: several where that pays.
+        engine: Where; None: processes of this machine, several where that pays.
         progress: Told how many units are done.
     """
 
@@ -135,11 +136,12 @@ def run(planned: Plan, ledger: Ledger, *, jobs: int | None = None, progress: Pro
         one = None if unit.contender is None else planned.entrants[unit.key, unit.contender.label]
         ledger.add(Row.of(unit.case, one, unit.seed, measures))
 
-    measured(planned.units, jobs=jobs, progress=progress or (lambda done: None), keep=keep)
+    where = engine or LocalProcesses()
+    measured(planned.units, engine=where, progress=progress or (lambda done: None), keep=keep)
 
 
 def benchmark(asked: Asked, out: Path, *, jobs: int | None = None) -> list[Row]:
     """Run what is asked for into the file ``out`` and give all its rows; for scripts."""
     ledger = Ledger(out)
-    run(plan(asked, ledger), ledger, jobs=jobs)
+    run(plan(asked, ledger), ledger, engine=LocalProcesses(jobs))
     return list(ledger.rows.values())

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from aladdin_agents.benchmark.entrants import BOUND
 from aladdin_agents.benchmark.scenarios import TARGET, Case, case_of
+from aladdin_agents.scale_out.engine import Engine
 from aladdin_env.compare import Contender
 from aladdin_env.compare.bounds import Bound, bound_of
-from aladdin_env.compare.work import Crew, Lab, Progress
+from aladdin_env.compare.work import Lab, Progress
 from aladdin_env.scenario import Scenario
 from aladdin_traces import Trace
 
@@ -41,23 +42,26 @@ class Unit:
         """Key of the row that it becomes."""
         return (*self.key, BOUND if self.contender is None else self.contender.label, self.seed)
 
+    def __str__(self) -> str:
+        return "/".join(map(str, self.row_key))
+
 
 Keep = Callable[[Unit, dict[str, float]], None]
 """Given each unit and its measures as soon as they are there."""
 
 
-def measured(units: Sequence[Unit], *, jobs: int | None, progress: Progress, keep: Keep) -> None:
-    """Measure all units in this process or in several; the results do not depend on it.
+def measured(units: Sequence[Unit], *, engine: Engine, progress: Progress, keep: Keep) -> None:
+    """Measure all units in the processes of ``engine``; the results do not depend on it.
 
     Raises:
         InputError: a policy that answers nonsense.
+        OutsideFault: processes that die again and again.
     """
-    if units:
-        Crew(units[0].case.scenario, measures, jobs=jobs, progress=progress, keep=keep).do(units)
+    engine.do(measures, units, progress=progress, keep=keep)
 
 
-def measures(lab: Lab, unit: Unit, progress: Progress) -> dict[str, float]:
-    """The measures of one unit; ``lab`` may be that of another scenario."""
+def measures(unit: Unit, progress: Progress) -> dict[str, float]:
+    """The measures of one unit."""
     own = Lab(unit.case.scenario)
     if unit.contender is not None:
         return own.run(unit.contender, unit.seed, progress=progress).summary

@@ -11,6 +11,7 @@ import numpy as np
 from aladdin_agents.benchmark.entrants import BOUND, Entrant, entrant
 from aladdin_agents.benchmark.rows import Key, Row, differing
 from aladdin_agents.benchmark.units import Unit, measured
+from aladdin_agents.scale_out.engine import Engine, LocalProcesses
 from aladdin_env.compare.work import Progress
 from aladdin_env.errors import InputError
 
@@ -50,14 +51,14 @@ def drawn(rows: Sequence[Row], count: int | None) -> list[Row]:
 
 
 def verify(
-    rows: Sequence[Row], folder: Path = Path(), *, jobs: int | None = None, progress: Progress | None = None
+    rows: Sequence[Row], folder: Path = Path(), *, engine: Engine | None = None, progress: Progress | None = None
 ) -> list[Verdict]:
     """Run the rows again.
 
     Args:
         rows: From a file.
         folder: Where policy files are looked for that are not where the rows say.
-        jobs: Processes; None: several where that pays.
+        engine: Where; None: processes of this machine, several where that pays.
         progress: Told how many rows are done.
 
     Raises:
@@ -77,7 +78,7 @@ def verify(
         Unit(row.case.key, row.seed, None if one is None else one.contender)
         for row, one in zip(rows, entrants.values(), strict=True)
     ]
-    measured(units, jobs=jobs, progress=progress or (lambda done: None), keep=keep)
+    measured(units, engine=engine or LocalProcesses(), progress=progress or (lambda done: None), keep=keep)
     return [found[row.key] for row in rows]
 
 

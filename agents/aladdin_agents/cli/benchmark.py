@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aladdin_agents.cli.options import RayOption
 from aladdin_env.cli import options as opt
 from aladdin_env.cli.exit_codes import NO_ANSWER
 from aladdin_env.cli.output import print_json, progress_bar, say_if_compiling, stderr, stdout
@@ -43,6 +44,7 @@ def run(
     seeds: Annotated[int, typer.Option("--seeds", help="Episodes of each scenario.")] = 10,
     out: Annotated[Path | None, typer.Option("--out", help="File of results; rows that it has are kept.")] = None,
     jobs: opt.JobsOption = None,
+    ray: RayOption = None,
 ) -> None:
     """Measure policies, and the clairvoyant bound, a row per scenario, policy and seed.
 
@@ -52,6 +54,7 @@ def run(
     from aladdin_agents.benchmark.run import Asked, plan
     from aladdin_agents.benchmark.run import run as carry_out
     from aladdin_agents.benchmark.scenarios import BENCHMARK, TASKS
+    from aladdin_agents.scale_out.engine import engine_of
 
     asked = Asked(split, tuple(task or TASKS), tuple(scenario or ()), tuple(policy or ()), seeds)
     opt.checked_jobs(jobs)
@@ -64,7 +67,7 @@ def run(
         stderr().print(f"{file} has {planned.kept} of {planned.kept + len(planned.units)} rows already")
     say_if_compiling()
     with progress_bar("simulating", len(planned.units)) as told:
-        carry_out(planned, ledger, jobs=jobs, progress=told)
+        carry_out(planned, ledger, engine=engine_of(ray, jobs), progress=told)
     stderr().print(f"{file}: {len(planned.units)} new rows")
 
 
@@ -107,6 +110,7 @@ def verify(
     file: Annotated[Path, typer.Argument(help="File of results.", show_default=False)],
     rows: Annotated[int | None, typer.Option("--rows", help="So many rows, drawn; by default all.")] = None,
     jobs: opt.JobsOption = None,
+    ray: RayOption = None,
 ) -> None:
     """Run rows again and compare every measure; exit code 1 if one differs.
 
@@ -115,12 +119,13 @@ def verify(
     from aladdin_agents.benchmark.results import read_rows
     from aladdin_agents.benchmark.verify import drawn, told
     from aladdin_agents.benchmark.verify import verify as run_again
+    from aladdin_agents.scale_out.engine import engine_of
 
     opt.checked_jobs(jobs)
     chosen = drawn(read_rows(file), rows)
     say_if_compiling()
     with progress_bar("running again", len(chosen)) as tell:
-        verdicts: list[Verdict] = run_again(chosen, file.parent, jobs=jobs, progress=tell)
+        verdicts: list[Verdict] = run_again(chosen, file.parent, engine=engine_of(ray, jobs), progress=tell)
     other = [verdict for verdict in verdicts if verdict.measures]
     for verdict in other:
         stdout().print(told(verdict), soft_wrap=True)

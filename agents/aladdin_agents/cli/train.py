@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aladdin_agents.cli.options import RayOption
 from aladdin_env.cli.output import say_if_compiling, stdout
 from aladdin_env.errors import InputError
 
 if TYPE_CHECKING:
     from aladdin_agents.learned.train.run import Outcome
+
+#: How to mend that the libraries of learners are missing.
+NO_LEARNERS = "training takes torch and Stable-Baselines3: pip install 'aladdin-env[rl]'"
 
 
 def train(
@@ -22,6 +28,7 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")] = False,
     seed: Annotated[int | None, typer.Option(help="In place of the file's seed.")] = None,
+    ray: RayOption = None,
 ) -> None:
     """Train a policy: imitate an expert, go on by PPO with the objective as a constraint, keep what validates best.
 
@@ -32,12 +39,22 @@ def train(
     read = read_config(config).with_seed(seed)
     folder = out if out is not None else Path("runs") / config.stem
     try:
-        from aladdin_agents.learned.train.run import train as run
+        run = _runner(ray)
     except ModuleNotFoundError as error:
-        mend = "training takes torch and Stable-Baselines3: pip install 'aladdin-env[rl]'"
-        raise InputError("aladdin train", f"no module {error.name}", mend) from None
+        raise InputError("aladdin train", f"no module {error.name}", NO_LEARNERS) from None
     say_if_compiling()
     stdout().print(told(run(read, folder, resume=resume, command=_command(config, seed))))
+
+
+def _runner(ray: str | None) -> Callable[..., Outcome]:
+    """What trains, here or on a cluster."""
+    if ray is None:
+        from aladdin_agents.learned.train.run import train as run
+
+        return run
+    from aladdin_agents.scale_out.remote import train_on
+
+    return partial(train_on, ray)
 
 
 def told(outcome: Outcome) -> str:

@@ -11,6 +11,7 @@ from aladdin_agents.benchmark.results import Ledger, read_rows
 from aladdin_agents.benchmark.run import Asked, benchmark, plan, run
 from aladdin_agents.benchmark.scenarios import TARGET, case_of, cases
 from aladdin_agents.benchmark.units import most_served
+from aladdin_agents.scale_out.engine import LocalProcesses
 from aladdin_env.compare import Contender
 from aladdin_env.compare.work import Lab
 from aladdin_env.errors import InputError
@@ -55,7 +56,7 @@ def test_an_interrupted_run_keeps_its_rows_and_goes_on(out, same):
 
     ledger = Ledger(out)
     with pytest.raises(KeyboardInterrupt):
-        run(plan(SMALL, ledger), ledger, jobs=1, progress=stop)
+        run(plan(SMALL, ledger), ledger, engine=LocalProcesses(1), progress=stop)
     assert len(read_rows(out)) == 2
     rows = benchmark(SMALL, out, jobs=1)
     assert all(map(same, rows, benchmark(SMALL, out.with_name("other.csv"), jobs=1)))

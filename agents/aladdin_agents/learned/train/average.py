@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
+from typing import cast
 
 import numpy as np
-from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from aladdin_agents.learned.checkpoint import Weights
-from aladdin_agents.learned.networks import load_weights, weights_of
+from aladdin_agents.learned.networks import Net, load_weights, weights_of
 
 
 class Average:
@@ -20,13 +20,14 @@ class Average:
         decay: Share of the average that an update leaves; 0: the weights themselves.
     """
 
-    def __init__(self, net: nn.Module, decay: float) -> None:
+    def __init__(self, net: Net, decay: float) -> None:
         self._net, self._decay = net, decay
         self.begin()
 
     def begin(self) -> None:
         """Forget what was: the average is what the network is now."""
-        self._kept = AveragedModel(self._net, multi_avg_fn=get_ema_multi_avg_fn(self._decay))
+        average = get_ema_multi_avg_fn(self._decay)  # type: ignore[no-untyped-call]
+        self._kept = AveragedModel(self._net, multi_avg_fn=average)
         self.update()
 
     def update(self) -> None:
@@ -45,4 +46,6 @@ class Average:
         """Go on from there."""
         sizes = {name: array.shape for name, array in self.weights().items()}
         given = {name: np.frombuffer(base64.b64decode(text), dtype=np.float32) for name, text in state.items()}
-        load_weights(self._kept.module, {name: array.reshape(sizes[name]) for name, array in given.items()})
+        load_weights(
+            cast("Net", self._kept.module), {name: array.reshape(sizes[name]) for name, array in given.items()}
+        )
