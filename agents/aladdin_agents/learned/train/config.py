@@ -106,7 +106,6 @@ class Imitation:
 
     Attributes:
         expert: ``placement+scaler``; the part that the task asks for is imitated. On validation it is the reference.
-        settings: TOML file with a table for each training scenario: settings of the expert's scaler "aladdin" there.
         steps: Decisions collected in each round; 0: no warm start.
         rounds: In the first the expert acts, in the later ones the learner does in some environments.
         epochs: Passes over all decisions so far, in each round.
@@ -119,7 +118,6 @@ class Imitation:
     """
 
     expert: str = "aladdin_plus+aladdin"
-    settings: str = ""
     steps: int = number(50_000, 0, 10**8)
     rounds: int = number(4, 1, 100)
     epochs: int = number(4, 1, 1000)
@@ -323,7 +321,6 @@ def _anchored(config: Config, folder: Path) -> Config:
         config,
         scenarios=tuple(map(anchor, config.scenarios)),
         network=replace(config.network, start=anchor(config.network.start)),
-        imitation=replace(config.imitation, settings=anchor(config.imitation.settings)),
         validation=replace(config.validation, scenarios=tuple(map(anchor, config.validation.scenarios))),
         stages=Stages(anchor(config.stages.placement), anchor(config.stages.scaling)),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -20,8 +21,8 @@ from aladdin_agents.learned.train.config import Imitation
 from aladdin_agents.learned.train.experts import NO_ACTION, Experts
 from aladdin_agents.learned.train.learner import ClusterPPO
 from aladdin_agents.learned.train.pool import Observation, PooledVecEnv
-from aladdin_agents.learned.train.teachers import teacher
 from aladdin_env.features import WORKER_FEATURES
+from aladdin_env.policy import make_policy
 
 _HELD_OUT = 0.1
 #: Told what is being done, and which part of it is done.
@@ -84,7 +85,7 @@ class Imitator:
     def __init__(self, model: ClusterPPO, pool: PooledVecEnv, chosen: Imitation, seed: int) -> None:
         self._model, self._pool, self._chosen = model, pool, chosen
         self._rng = np.random.default_rng([seed, 1])
-        self._experts = [Experts(part.engine, teacher(chosen)) for part in pool.parts]
+        self._experts = [Experts(part.engine, partial(make_policy, chosen.expert)) for part in pool.parts]
         self._optimiser = torch.optim.Adam(model.cluster_policy.net.parameters(), lr=chosen.learning_rate)
         self._slots = pool.whole.slots if pool.task.places else 0
 
