@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from aladdin_env.compare import default_contenders, estimate
+from aladdin_env.compare import estimate
 from aladdin_env.presets import load_scenario
 from aladdin_traces import Poisson, Workload
 from experiments.beyond.script import Script
 from experiments.beyond.settings import Setting
 from experiments.beyond.tables import by_setting, grid
 from experiments.beyond.units import Episodes, Unit, together
+from experiments.heuristics import heuristics
 from experiments.paper.pictures import COLOURS, RED, band, legend, name_axes, new_figure
 from experiments.paper.shared import Asked, at_rate, only, spread
 
@@ -51,11 +52,11 @@ def fleets(traces: Path | None = None) -> dict[str, Setting]:
 def measure(setting: Setting, asked: Asked) -> pd.DataFrame:
     """A row per placement and load."""
     scenario = setting.scenario
-    labels = [one.label for one in default_contenders(scenario)[0]]
+    labels = [one.label for one in heuristics(scenario)]
     units: dict[str, Unit] = {}
     for load in LOADS:
         busier = at_rate(scenario, load * scenario.workload.mean_rate_rps, scenario.horizon_s or HORIZON_S)
-        entered = {one.label: one for one in default_contenders(busier)[0]}
+        entered = {one.label: one for one in heuristics(busier)}
         units |= {f"{label} {load}": Episodes(busier, setting.seeds, entered[label]) for label in labels}
     found = together(units, asked)
     rows = []

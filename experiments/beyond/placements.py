@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 
 from aladdin_agents.sizing import plan
-from aladdin_env.compare import TARGET, Ladder, default_contenders, estimate
+from aladdin_env.compare import TARGET, Ladder, estimate
 from aladdin_env.scenario import Scenario
 from experiments.beyond.panels import lanes_of_policies, panels
 from experiments.beyond.script import Script
 from experiments.beyond.settings import Setting, fixed_fleets
 from experiments.beyond.tables import Row, best, by_policy, by_setting, grid, holding, marked, share, with_half
 from experiments.beyond.units import Episodes, Fewest, Found, LeastFleets, Measures, Unit, together
+from experiments.heuristics import heuristics
 from experiments.paper.pictures import name_axes
 from experiments.paper.shared import Asked, only, spread
 
@@ -40,7 +41,7 @@ def measure(setting: Setting, asked: Asked) -> pd.DataFrame:
     """A row per placement, and one of the bound."""
     scenario, seeds = setting.scenario, setting.seeds
     start, ladder = search_space(scenario)
-    entered = default_contenders(scenario.with_workers(ladder.counts(start)))[0]
+    entered = heuristics(scenario.with_workers(ladder.counts(start)))
     units: dict[str, Unit] = {one.label: Fewest(scenario, seeds, one, ladder, start) for one in entered}
     found = together(units | {BOUND: LeastFleets(scenario, seeds)}, asked.part(0.0, 0.85))
     counts = ladder.counts(_same_for_all(found, ladder))

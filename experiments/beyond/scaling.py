@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from aladdin_env.compare import TARGET, Contender, Ladder, estimate
-from aladdin_env.policy import scaler_names
 from experiments.beyond.panels import lanes_of_policies, panels
 from experiments.beyond.script import Script
 from experiments.beyond.settings import Setting, changing_loads
 from experiments.beyond.tables import Row, best, by_policy, by_setting, grid, marked, share, with_half
 from experiments.beyond.units import Episodes, Fewest, Found, LeastCosts, Unit, together
+from experiments.heuristics import heuristic_scalers
 from experiments.paper.pictures import name_axes
 from experiments.paper.shared import Asked, only, policy, spread
 
@@ -33,7 +33,7 @@ PLACEMENTS = ("least_request", "aladdin", "aladdin_plus")
 BOUND, REFERENCE = "bound", "least_request, best fixed"
 ALADDIN, PLUS = "aladdin+aladdin", "aladdin_plus+aladdin"
 QUICK = ("short-day",)
-_RIVALS = tuple(name for name in scaler_names() if not name.startswith("aladdin"))
+_RIVALS = tuple(name for name in heuristic_scalers() if not name.startswith("aladdin"))
 _MOST = 6
 """Fixed fleets are looked for up to so many times the workers at time 0."""
 
@@ -45,7 +45,7 @@ def measure(setting: Setting, asked: Asked) -> pd.DataFrame:
     ladder = Ladder.of(scenario, most=_MOST * start)
     units: dict[str, Unit] = {}
     for placement in PLACEMENTS:
-        for scaler in scaler_names():
+        for scaler in heuristic_scalers():
             label = f"{placement}+{scaler}"
             units[label] = Episodes(scenario, seeds, Contender(label, label))
         units[f"{placement}, best fixed"] = Fewest(scenario, seeds, policy(placement), ladder, start)

@@ -14,10 +14,11 @@ from dataclasses import replace
 import numpy as np
 
 from aladdin_agents.sizing import Safety, plan
-from aladdin_env.compare import TARGET, Comparison, Row, compare, compare_fewest, contenders, default_contenders
+from aladdin_env.compare import TARGET, Comparison, Row, compare, compare_fewest, contenders
 from aladdin_env.presets import scenario_names
 from aladdin_env.scenario import Fleet, Scenario
 from aladdin_env.yardsticks import least_workers
+from experiments.heuristics import heuristics
 from experiments.paper.shared import at_rate
 from experiments.tuning.loads import scenario_of
 
@@ -31,7 +32,7 @@ _HEADINGS = (
 
 def line(scenario: Scenario, jobs: int | None) -> str:
     """The row of a preset."""
-    found = compare(scenario, default_contenders(scenario)[0], (SEED,), target=TARGET, jobs=jobs)
+    found = compare(scenario, heuristics(scenario), (SEED,), target=TARGET, jobs=jobs)
     aladdin = next(row for row in found.rows if row.is_reference)
     holding = (row for row in found.rows if row["slo_attainment"].mean >= TARGET)
     others = [row for row in holding if not row.policy.startswith("aladdin")]  # its variants are no others

@@ -11,10 +11,10 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from aladdin_env.compare import compare
-from aladdin_env.compare.contenders import contenders, default_specs
+from aladdin_env.compare import compare, contenders
 from aladdin_env.presets import scenario_names
 from aladdin_env.scenario import Scenario
+from experiments.heuristics import heuristic_specs
 from experiments.tuning.loads import TRACES, part_of_trace, scenario_of
 
 SEEDS = (0,)
@@ -28,7 +28,7 @@ Cells = Mapping[str, tuple[float, float]]
 
 def measured(scenario: Scenario, jobs: int | None) -> Cells:
     """Mean attainment and cost of every policy over the seeds."""
-    found = compare(scenario, contenders(scenario, default_specs(scenario)), SEEDS, jobs=jobs)
+    found = compare(scenario, contenders(scenario, heuristic_specs(scenario)), SEEDS, jobs=jobs)
     return {row.policy: (row["slo_attainment"].mean, row["cost"].mean) for row in found.rows}
 
 
@@ -58,7 +58,7 @@ def main() -> None:
     for name, scenario in scenarios.items():
         columns[name] = measured(scenario, asked.jobs)
         print(f"{name}: done", flush=True)
-    policies = default_specs(next(iter(scenarios.values())))
+    policies = heuristic_specs(next(iter(scenarios.values())))
     placements = [f"{name}+aladdin" for name in policies if "+" not in name]
     scalers = [name for name in policies if "+" in name]
     print("\n" + table("placement, with the scaler `aladdin`", placements, columns))
