@@ -8,11 +8,10 @@ with one price for each scenario, c the cost of a request there, and r its reque
 the same everywhere, a miss is as bad as serving ten requests, and a second of a large cluster counts as much as one of
 a small. After every update each price moves with the misses of the episodes that have ended,
 
-    price <- clip(price x exp(rate x clip(missed / allowed - 1, -1, 3)), low, high)
+    price <- clip(price x exp(rate x clip(missed / (1 - target) - 1, -1, 3)), low, high)
 
-which stands still where exactly the allowed share is missed: 1 - target, or what the expert misses where that is more,
-since a target that cannot be held would drive its price to the limit, and the agent to waste everywhere. Where nothing
-is scaled the cost is constant: the reward is ``- misses / r``, whatever their price.
+which stands still where exactly the allowed share is missed. Where nothing is scaled the cost is constant: the reward
+is ``- misses / r``, whatever their price.
 """
 
 from __future__ import annotations
@@ -43,18 +42,10 @@ class Prices:
         chosen: Target, start and limits.
         scenarios: All that episodes are variations of; a variation has the name of its original.
         scales: Whether cost is the agent's to save.
-        attainable: What the expert attains in each scenario; where nothing is known the target can be held.
     """
 
-    def __init__(
-        self,
-        chosen: Lagrangian,
-        scenarios: Iterable[Scenario],
-        scales: bool,
-        attainable: Mapping[str, float] | None = None,
-    ) -> None:
+    def __init__(self, chosen: Lagrangian, scenarios: Iterable[Scenario], scales: bool) -> None:
         self._chosen = chosen
-        self._attainable = dict(attainable or {})
         self._units = {one.name: (cost_of_a_request(one), one.workload.mean_rate_rps) for one in scenarios}
         self._scales = scales
         self._prices: dict[str, float] = {}
@@ -76,8 +67,7 @@ class Prices:
             return
         chosen = self._chosen
         for name, values in attained.items():
-            allowed = 1.0 - min(chosen.target, self._attainable.get(name, 1.0))
-            excess = (1.0 - float(np.mean(values))) / allowed - 1.0
+            excess = (1.0 - float(np.mean(values))) / (1.0 - chosen.target) - 1.0
             moved = self.price(name) * math.exp(chosen.rate * min(excess, _MOST_EXCESS))
             self._prices[name] = min(max(moved, chosen.low), chosen.high)
 

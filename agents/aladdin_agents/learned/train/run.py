@@ -27,7 +27,7 @@ from aladdin_agents.learned.train.learner import learn_once, make_learner, rate_
 from aladdin_agents.learned.train.pictures import moments
 from aladdin_agents.learned.train.sources import make_pool, sources_of
 from aladdin_agents.learned.train.state import read_checkpoint, write_checkpoint
-from aladdin_agents.learned.train.validation import Validator, Verdict, attainable_by_expert, trials_of
+from aladdin_agents.learned.train.validation import Validator, Verdict, trials_of
 from aladdin_env.errors import InputError
 from aladdin_traces.files import whole_file
 
@@ -80,8 +80,7 @@ class Run:
         self.sources = sources_of(config)
         self.load = Load(config.curriculum)
         self.scenarios = [scenario for source in self.sources for scenario in source.scenarios]
-        attainable = attainable_by_expert(config, self.scenarios) if config.scales else {}
-        self.prices = Prices(config.lagrangian, self.scenarios, config.scales, attainable)
+        self.prices = Prices(config.lagrangian, self.scenarios, config.scales)
         self.pool = make_pool(config, self.sources, self.load)
         self.model = make_learner(config, self.pool)
         self.average = Average(self.model.cluster_policy.net, config.learner.average)

@@ -80,13 +80,6 @@ def trials_of(config: Config) -> tuple[Trial, ...]:
     return tuple(made)
 
 
-def attainable_by_expert(config: Config, scenarios: Sequence[Scenario]) -> dict[str, float]:
-    """SLO attainment of the expert in each training scenario, by its name."""
-    seeds = tuple(range(config.validation.seeds))
-    found = Validator(config, [Trial(one.name, one, seeds) for one in scenarios]).reference
-    return {name: measures["slo_attainment"] for name, measures in found.items()}
-
-
 def learned(checkpoint: Path, scenario: Scenario) -> Combined:
     """The policy of a checkpoint; of one that only scales the placement must not be asked."""
     policy: Any = load_policy(checkpoint, scenario)

@@ -39,15 +39,6 @@ def test_the_price_stands_still_at_the_target_and_moves_to_it_from_both_sides():
     assert again.price("elastic") == 50.0
 
 
-def test_what_the_expert_cannot_hold_is_not_asked_for():
-    prices = Prices(CHOSEN, [elastic()], scales=True, attainable={"elastic": 0.96})
-    prices.update({"elastic": [0.96]})
-    assert prices.price("elastic") == pytest.approx(10.0)
-    easy = Prices(CHOSEN, [elastic()], scales=True, attainable={"elastic": 0.999})
-    easy.update({"elastic": [0.99]})
-    assert easy.price("elastic") == pytest.approx(10.0)
-
-
 def test_a_toy_response_is_driven_to_the_target():
     """Misses that fall with the price, as those of an agent that follows it: they end at the allowed share."""
     prices = Prices(CHOSEN, [elastic()], scales=True)
