@@ -69,7 +69,7 @@ class Ledger:
             return
         rows, is_whole = _read(path)
         self.rows = {row.key: row for row in rows}
-        if not is_whole:
+        if not is_whole or not _has_our_columns(path):
             with whole_file(path) as temporary:
                 temporary.write_text("\n".join([",".join(COLUMNS), *map(_line, rows), ""]), encoding="utf-8")
 
@@ -97,6 +97,12 @@ class Ledger:
             os.fsync(file.fileno())
 
 
+def _has_our_columns(path: Path) -> bool:
+    """Whether a row as we write it can go below; columns are read by their names, in any order."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return next(csv.reader(file)) == list(COLUMNS)
+
+
 def _check_folder(path: Path) -> None:
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise InputError("--out", str(path), "give a file in a folder that exists and can be written to")
@@ -115,7 +121,10 @@ def _read(path: Path) -> tuple[list[Row], bool]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("results", str(path), f"give a readable CSV file ({error})") from error
     is_whole = text.endswith("\n")
-    lines = list(csv.reader(io.StringIO(text if is_whole else text[: text.rfind("\n") + 1])))
+    try:
+        lines = list(csv.reader(io.StringIO(text if is_whole else text[: text.rfind("\n") + 1])))
+    except csv.Error as error:
+        raise InputError("results", str(path), f"give a readable CSV file ({error})") from error
     if not lines:
         raise InputError(str(path), "an empty file", f"begin it with the columns {', '.join(COLUMNS)}")
     missing = [name for name in COLUMNS if name not in lines[0]]

@@ -89,6 +89,9 @@ def _entrant(row: Row, folder: Path) -> Entrant | None:
     if found.sha256 != row.policy_sha256:
         mend = f"the row is of the file with SHA-256 {row.policy_sha256 or '(none)'}, this one has {found.sha256}"
         raise InputError(f"policy {row.policy}", "/".join(map(str, row.key)), mend)
+    if found.policy != row.policy:
+        mend = f"the row would be of {found.policy!r}: write it so in the file"
+        raise InputError("policy", row.policy, mend)
     return found
 
 

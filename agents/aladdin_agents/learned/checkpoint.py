@@ -145,7 +145,10 @@ def _read_arrays(field: str) -> dict[str, NDArray[Any]]:
     with np.load(field, allow_pickle=False) as file:
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError("a single array")
-        return {name: file[name] for name in file.files}
+        found = {name: file[name] for name in file.files}
+    if not all(isinstance(array, np.ndarray) for array in found.values()):  # NumPy gives other members as bytes
+        raise ValueError("members that are no arrays")
+    return found
 
 
 def _read_members(field: str) -> tuple[bytes, bytes]:

@@ -7,21 +7,17 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aladdin_agents.learned.train.config import Config
 from aladdin_agents.learned.train.display import heard_by
 from aladdin_agents.learned.train.run import HISTORY, Outcome, train
-from aladdin_env.errors import InputError
 from aladdin_traces.files import whole_file
 
 PROGRESS = "progress.json"
-_LOCK = ".lock"
 _WRITTEN_EVERY_S = 0.5
-_LOCK_WAIT_S = 20.0  # so long may a process take to end whose command was killed
 
 Validation = dict[str, float]
 """A row of ``history.csv``: steps, score, attainment, cost_ratio, ..."""
@@ -105,28 +101,5 @@ def follow(
     Raises:
         InputError: as :class:`aladdin_agents.learned.train.run.Run`; another process trains there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder), heard_by(_Listener(folder, judge)):
+    with heard_by(_Listener(folder, judge)):
         return train(config, folder, resume=True, command=command)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of ``folder``; the system itself lets them in when this one has died."""
-    try:
-        import fcntl
-    except ModuleNotFoundError:  # not on Windows
-        yield
-        return
-    until = time.monotonic() + _LOCK_WAIT_S
-    with (folder / _LOCK).open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    mend = "another process trains in it: wait for its end, or give another folder"
-                    raise InputError("--out", str(folder), mend) from None
-                time.sleep(_WRITTEN_EVERY_S)
-        yield

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from aladdin_agents.learned.train.lock import make_folder
 from aladdin_env.errors import InputError
 
 
@@ -38,7 +39,7 @@ class SharedFolder:
 @contextmanager
 def shared(folder: Path) -> Iterator[SharedFolder]:
     """Put a mark into ``folder``, which is made where it is missing, while active."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     marked = SharedFolder(folder.absolute(), f".shared-{uuid.uuid4().hex}")
     (marked.path / marked.mark).touch()
     try:

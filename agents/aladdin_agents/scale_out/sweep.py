@@ -7,6 +7,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 
 from aladdin_agents.learned.train.config import difference, flat, read_config
+from aladdin_agents.learned.train.lock import make_folder
 from aladdin_agents.learned.train.run import CHECKPOINT, CONFIG
 from aladdin_agents.scale_out.engine import LocalProcesses
 from aladdin_agents.scale_out.sweep_display import displayed
@@ -35,7 +36,7 @@ def run_sweep(
         OutsideFault: processes died.
     """
     _check(sweep, out, resume)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     again = f"go on with --resume --out {out}"
     try:
         if ray is None:

@@ -106,6 +106,21 @@ def test_a_folder_that_is_not_there(tmp_path):
         Ledger(tmp_path / "nowhere" / "r.csv")
 
 
+def test_a_ledger_rewrites_a_file_whose_columns_are_in_another_order(tmp_path, rows, make_row):
+    path = written(tmp_path / "rows.csv", rows[:1])
+    table = [line.split(",") for line in path.read_text().splitlines()]
+    path.write_text("".join(",".join(reversed(line)) + "\n" for line in table))
+    Ledger(path).add(rows[1])
+    assert [row.key for row in read_rows(path)] == [row.key for row in rows[:2]]
+
+
+def test_a_field_that_no_file_has_is_told(tmp_path, rows):
+    path = written(tmp_path / "rows.csv", rows[:1])
+    path.write_text(path.read_text() + "x" * 200_000 + "\n")
+    with pytest.raises(InputError, match="give a readable CSV file"):
+        read_rows(path)
+
+
 def test_files_together(tmp_path, rows, make_row):
     one, two = written(tmp_path / "a.csv", rows), written(tmp_path / "b.csv", rows[1:])
     assert len(read_files([one, two])) == 2

@@ -215,10 +215,10 @@ def test_a_folder_that_others_do_not_see_is_refused(tmp_path):
 
 
 def test_a_folder_has_one_run_at_a_time(tmp_path, monkeypatch):
-    from aladdin_agents.scale_out import follow as module
+    from aladdin_agents.learned.train import lock as module
 
     fcntl = pytest.importorskip("fcntl")
-    monkeypatch.setattr(module, "_LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr(module, "_WAIT_S", 0.1)
     config = a_run(tmp_path)
     (tmp_path / "run").mkdir()
     with (tmp_path / "run" / ".lock").open("w") as file:

@@ -306,7 +306,7 @@ def difference(one: Config, other: Config, free: tuple[str, ...]) -> str | None:
 
 
 def flat(config: Config) -> dict[str, Any]:
-    """All fields by their paths, such as ``learner.gamma``."""
+    """All fields by their paths, such as ``learner.clip``."""
     return by_path(asdict(config))
 
 
@@ -317,10 +317,19 @@ def _anchored(config: Config, folder: Path) -> Config:
         is_file = name.endswith((".toml", ".npz"))
         return (folder / name).as_posix() if is_file and not Path(name).is_absolute() else name
 
+    def anchor_policy(name: str) -> str:
+        return "+".join(anchor(part.strip()) for part in name.split("+"))
+
     return replace(
         config,
         scenarios=tuple(map(anchor, config.scenarios)),
         network=replace(config.network, start=anchor(config.network.start)),
+        environment=replace(
+            config.environment,
+            placement=anchor(config.environment.placement),
+            scaler=anchor(config.environment.scaler),
+        ),
+        imitation=replace(config.imitation, expert=anchor_policy(config.imitation.expert)),
         validation=replace(config.validation, scenarios=tuple(map(anchor, config.validation.scenarios))),
         stages=Stages(anchor(config.stages.placement), anchor(config.stages.scaling)),
     )

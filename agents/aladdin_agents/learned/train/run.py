@@ -24,6 +24,7 @@ from aladdin_agents.learned.train.display import Display, Interruption, display
 from aladdin_agents.learned.train.imitation import Imitator
 from aladdin_agents.learned.train.lagrangian import Prices
 from aladdin_agents.learned.train.learner import learn_once, make_learner, rate_at
+from aladdin_agents.learned.train.lock import locked
 from aladdin_agents.learned.train.pictures import moments
 from aladdin_agents.learned.train.sources import make_pool, sources_of
 from aladdin_agents.learned.train.state import read_checkpoint, write_checkpoint
@@ -112,8 +113,8 @@ class Run:
             KeyboardInterrupt: it was interrupted; what there is was saved first.
             InputError: there is a run already and it is not to be resumed, or it is another one.
         """
-        resumed = self._open(resume)
-        with Interruption() as self._stop, display() as self._display:
+        with locked(self.out), Interruption() as self._stop, display() as self._display:
+            resumed = self._open(resume)
             self.pool.weigh(self.prices.weights)
             if not resumed:
                 self.model.set_logger(Logger(None, []))
@@ -129,7 +130,6 @@ class Run:
         kept, checkpoint = self.out / CONFIG, self.out / CHECKPOINT
         if not resume and checkpoint.exists():
             raise InputError("--out", str(self.out), "there is a run in it: give --resume, or another folder")
-        self.out.mkdir(parents=True, exist_ok=True)
         if resume and checkpoint.exists():
             differs = difference(read_config(kept), self.config, _FREE)
             if differs is not None:

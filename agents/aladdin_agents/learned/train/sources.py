@@ -63,8 +63,16 @@ def sources_of(config: Config) -> tuple[Source, ...]:
             )
             for group in training_groups(config.task)
         )
-    found = map(load_scenario, config.scenarios)
+    found = [load_scenario(name) for name in config.scenarios]
+    check_names([one.name for one in found], "scenarios")
     return tuple(Source(one.name, (one,), partial(randomised_scenario, one, scale=spread)) for one in found)
+
+
+def check_names(names: Sequence[str], field: str) -> None:
+    """Refuse two scenarios of one name: by it results and prices are told apart."""
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(field, name, "two of the scenarios have this name: give each one of its own")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aladdin_agents.learned.checkpoint import load, save
 from aladdin_agents.learned.train.config import Config, Stages, read_config
+from aladdin_agents.learned.train.lock import make_folder
 from aladdin_agents.learned.train.merge import merge
 from aladdin_agents.learned.train.run import Outcome, Run, begun_with, train
 from aladdin_env.errors import InputError
@@ -25,7 +26,7 @@ def train_in_stages(config: Config, out: Path, resume: bool, command: str) -> Ou
     Raises:
         InputError: halves of the wrong kinds, or with other actions than the joint run.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     placement = _half(config, config.stages.placement, "placement", out, resume, command)
     scaling = _half(config, config.stages.scaling, "scaling", out, resume, command)
     weights, card = merge(load(placement), load(scaling), command)
@@ -41,4 +42,7 @@ def _half(config: Config, name: str, kind: str, out: Path, resume: bool, command
     own = replace(read_config(name), seed=config.seed)
     if own.task != kind:
         raise InputError(f"stages.{kind}", name, f"its task is {own.task!r}: give a configuration for {kind}")
-    return train(own, out / kind, resume=resume or (out / kind).exists(), command=command).best
+    try:
+        return train(own, out / kind, resume=resume or (out / kind).exists(), command=command).best
+    except KeyboardInterrupt as stop:  # the half goes on with the whole
+        raise KeyboardInterrupt(str(stop).replace(str(out / kind), str(out))) from None

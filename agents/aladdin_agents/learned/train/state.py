@@ -53,12 +53,12 @@ def read_checkpoint(path: Path, model: MaskablePPO) -> dict[str, Any]:
         if state["version"] != STATE_VERSION:
             raise InputError("checkpoint", str(path), f"version {state['version']} cannot go on here: begin anew")
         model.set_parameters(str(path))
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, RuntimeError) as error:
+        restore_random(state["random"])
+    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
         why = " ".join(str(error).split())[:200]
         raise InputError("checkpoint", str(path), f"it cannot be resumed ({why}): begin in another folder") from None
-    restore_random(state["random"])
     return state
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from aladdin_agents.learned.policy import load_policy
 from aladdin_agents.learned.train.config import BENCHMARK, Config
+from aladdin_agents.learned.train.sources import check_names
 from aladdin_env.policy import Combined, Placement, combine, make_policy, make_scaler
 from aladdin_env.presets import load_scenario
 from aladdin_env.scenario import Scenario
@@ -74,9 +75,10 @@ def trials_of(config: Config) -> tuple[Trial, ...]:
         from aladdin_agents.benchmark import cases
 
         some = cases("validate", config.task)
-        made = [Trial(case.name, case.scenario, case.seeds[: chosen.seeds]) for case in some]
+        made = [Trial(case.name, case.scenario, case.first_seeds(chosen.seeds)) for case in some]
     if chosen.horizon_s > 0:
         made = [replace(one, scenario=_cut(one.scenario, chosen.horizon_s)) for one in made]
+    check_names([one.name for one in made], "validation.scenarios")
     return tuple(made)
 
 

@@ -83,6 +83,15 @@ def test_written_and_read_again(tmp_path):
     assert flat(config)["network.hidden"] == config.network.hidden
 
 
+def test_policy_files_are_found_from_the_folder_of_the_configuration(tmp_path):
+    (tmp_path / "config.toml").write_text(
+        'environment.placement = "one.npz"\nimitation.expert = "aladdin_plus+two.npz"\nenvironment.scaler = "kpa"\n'
+    )
+    config = read_config(tmp_path / "config.toml")
+    assert config.environment.placement == str(tmp_path / "one.npz") and config.environment.scaler == "kpa"
+    assert config.imitation.expert == f"aladdin_plus+{tmp_path / 'two.npz'}"
+
+
 def test_every_field_is_documented():
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     for part in [Config, *(type(value) for value in vars(Config()).values() if is_dataclass(value))]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -169,3 +171,9 @@ def test_shape_and_spaces_agree():
         frame = Frame.of(elastic())
         assert frame.actions(task) == gym.make(f"aladdin/{name}-v0", scenario=elastic(), **options(name)).action_space.n
         assert Shape.of(task, 2).actions(frame.slots) == frame.actions(task)
+
+
+def test_two_scenarios_of_one_name_are_refused(tmp_path):
+    file = written(elastic(), tmp_path)
+    with pytest.raises(InputError, match="scenarios: 'elastic' is not valid; two of the scenarios have this name"):
+        sources_of(replace(small("joint", file), scenarios=(file, file)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,8 @@ from aladdin_agents.learned.checkpoint import load
 from aladdin_agents.learned.forward import Forward
 from aladdin_agents.learned.networks import weights_of
 from aladdin_agents.learned.shape import Shape
-from aladdin_agents.learned.train.config import write_config
+from aladdin_agents.learned.train import stages
+from aladdin_agents.learned.train.config import Stages, write_config
 from aladdin_agents.learned.train.merge import merge
 from aladdin_agents.learned.train.run import train
 from aladdin_env.errors import InputError
@@ -67,3 +70,15 @@ def test_a_joint_run_in_stages(tmp_path):
     wrong = small("joint", scenario, stages={"placement": stages["scaling"], "scaling": stages["scaling"]})
     with pytest.raises(InputError, match=r"stages.placement"):
         train(wrong, tmp_path / "wrong")
+
+
+def test_an_interrupted_half_goes_on_with_the_whole(tmp_path, monkeypatch):
+    def stopped(config, out, **options):
+        raise KeyboardInterrupt(f" at 10 decisions: go on with --resume --out {out}")
+
+    monkeypatch.setattr(stages, "train", stopped)
+    half = small("placement", written(elastic(), tmp_path))
+    write_config(half, tmp_path / "half.toml")
+    whole = replace(small("joint", written(elastic(), tmp_path)), stages=Stages(str(tmp_path / "half.toml"), "b.npz"))
+    with pytest.raises(KeyboardInterrupt, match=rf"--out {tmp_path / 'run'}$"):
+        stages.train_in_stages(whole, tmp_path / "run", False, "")
