@@ -32,7 +32,8 @@ class _Column:
         if value is None or not math.isfinite(value.mean):
             return "-"
         half = value.half_width
-        return self._number(value.mean) + (f" ±{self._number(half)}" if math.isfinite(half) else "")
+        is_known = line.seeds > 1 and math.isfinite(half)  # one episode says nothing of the next
+        return self._number(value.mean) + (f" ±{self._number(half)}" if is_known else "")
 
     def middle(self, line: Line, *, with_interval: bool) -> str:
         """Interquartile mean."""

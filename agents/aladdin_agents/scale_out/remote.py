@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,14 @@ def _train_there(origin: Origin, config: Config, folder: SharedFolder, command: 
     """In a process of the cluster."""
     origin.settle()
     folder.check()
+    _heed_interruptions()
     return follow(config, folder.path, command)
+
+
+def _heed_interruptions() -> None:
+    """Ray cancels by SIGINT, which processes ignore whose cluster was started from a background shell."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _awaited(ray: Any, running: Any, out: Path) -> Outcome:

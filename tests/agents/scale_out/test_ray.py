@@ -165,6 +165,7 @@ def test_an_interrupted_run_has_saved_and_goes_on(address, tmp_path):
 
 
 def test_a_sweep_gives_what_it_gives_here_and_a_killed_worker_loses_no_trial(address, tmp_path):
+    heeds = signal.getsignal(signal.SIGINT)
     sweep = read_sweep(a_sweep(tmp_path, epochs=(1,), steps=4096, checkpoint_every=512))
     first = sweep.trials[0].name
     killer = killed_when(lambda: half_done(tmp_path / "out" / first))
@@ -176,7 +177,7 @@ def test_a_sweep_gives_what_it_gives_here_and_a_killed_worker_loses_no_trial(add
     here = replace(sweep, trials=sweep.trials[1:2])
     run_sweep(here, tmp_path / "here", jobs=1)
     assert rows_of(here, tmp_path / "here") == there[1:2]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is heeds
 
 
 def test_a_sweep_whose_command_is_killed_goes_on(address, cli, tmp_path):
