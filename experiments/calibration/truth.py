@@ -106,7 +106,7 @@ def scouted_rps(tested: Bench, out: Path) -> float:
     record(replace(tested, budget_s=tested.budget_s / 3).run(), out / "scout.jsonl")
     scouted = read_recording(out / "scout.jsonl")
     found = simulated_capacity_rps(profile_of(scouted, "scout"), scouted, tested.requests)
-    print(f"capacity: about {found:.2f} requests/s; to judge this session again: --capacity-rps {found!r}")
+    print(f"capacity: about {found:.2f} requests/s; to judge it again at these rates: --capacity-rps {found!r}")
     return found
 
 
