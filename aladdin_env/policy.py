@@ -227,6 +227,8 @@ def make_scaler(name: str, scenario: Scenario) -> Scaler:
         InputError: an unknown name, a file that cannot be used, or that only places.
     """
     made: Scaler = _make("aladdin.scalers", "scaler", name, scenario)
+    if isinstance(made, Combined):
+        return made.scaler
     if isinstance(made, Placement) and not isinstance(made, Scaler):
         raise InputError("scaler", name, "it only places: give one that scales")
     return made
@@ -246,4 +248,5 @@ def make_policy(spec: str, scenario: Scenario) -> Combined:
     made = _make("aladdin.policies", "placement policy", placement, scenario)
     if isinstance(made, Scaler) and not isinstance(made, Placement):
         raise InputError("placement policy", placement, f"it only scales: write PLACEMENT+{placement}")
-    return Combined(made, make_scaler(scaler, scenario)) if plus else combine(made)
+    both = combine(made)
+    return Combined(both.placement, make_scaler(scaler, scenario)) if plus else both

@@ -89,13 +89,13 @@ def make_aladdin(scenario: Scenario) -> TunableKernel:
     return aladdin.make(scenario)
 
 
-# Beyond the paper: the share of a prompt that makes a worker its home, and the promises that no request may break.
-_PLUS = aladdin.Settings(affinity=0.3, shed=0.5)
+#: Beyond the paper: the share of a prompt that makes a worker its home, and the promises that no request may break.
+PLUS = aladdin.Settings(affinity=0.3, shed=0.5)
 
 
 def make_aladdin_plus(scenario: Scenario) -> TunableKernel:
     """Aladdin beyond the paper: sheds what would break others' promises, at home where the prefix is cached."""
-    return replace(aladdin.make(scenario, _PLUS), name="aladdin_plus")
+    return replace(aladdin.make(scenario, PLUS), name="aladdin_plus")
 
 
 def make_aladdin_literal(scenario: Scenario) -> TunableKernel:

@@ -6,20 +6,25 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aladdin_agents.pools import Pool, RecentLengths, pool_of, within_gpus
 from aladdin_agents.sizing import Capacity, LengthStatistics, Safety, capacity, workers_for
+from aladdin_agents.steering import Situation, Steer, Steering
 from aladdin_agents.tunable import Settings
 from aladdin_env.errors import InputError
 from aladdin_env.scenario import Scenario
+from aladdin_env.simulator.state import FAILED
 from aladdin_env.view import ClusterView
 from aladdin_traces import checks
 
 # A fleet tells whether it may be planned as full as it is where it is at least this share as full as planned.
 _TELLING = 0.85
+# A steer may ask so many times the time for which a smaller fleet must have been enough.
+_MOST_PATIENCE = 2
 # A trend is followed up to this many times the highest rate of a heartbeat within the window.
 _MOST_GROWTH = 1.25
 
@@ -78,6 +83,29 @@ class ScalerSettings:
             raise InputError("scaler.rho_low", self.rho_low, f"give at most rho_high, {self.rho_high}")
 
 
+class Demand(NamedTuple):
+    """What the last decision of :class:`AladdinScaler` was made of: loads as shares of what the fleet can serve.
+
+    The fleet is what serves or is to come, its throughput that of the sizing formulas at ``rho``; of two roles the
+    fuller one counts. All 0 before anything has finished.
+
+    Attributes:
+        used: Rate of the window over the computed throughput of the workers that serve now, without ``rho``.
+        rate: The same rate over the fleet's throughput.
+        forecast: :meth:`AladdinScaler.expected_rate` over it.
+        after_stop: The same with one worker less of the type that is the dearest per unit of throughput.
+        remembered: Level of the surprises over the fleet's throughput.
+        rho: Share of the computed throughput that is planned with.
+    """
+
+    used: float = 0.0
+    rate: float = 0.0
+    forecast: float = 0.0
+    after_stop: float = 0.0
+    remembered: float = 0.0
+    rho: float = 0.0
+
+
 class Peaks:
     """Remembers demand that came faster than a worker starts (our reconstruction).
 
@@ -131,8 +159,9 @@ class AladdinScaler:
 
     name = "aladdin"
 
-    def __init__(self, scenario: Scenario, settings: ScalerSettings | None = None) -> None:
+    def __init__(self, scenario: Scenario, settings: ScalerSettings | None = None, steer: Steer | None = None) -> None:
         self._settings = settings or ScalerSettings()
+        self._steer = steer
         self.reset(scenario)
 
     def reset(self, scenario: Scenario) -> None:
@@ -144,8 +173,9 @@ class AladdinScaler:
         self._window = max(1, round(chosen.rate_window_s / scenario.heartbeat_s))
         self._load: deque[float] = deque(maxlen=2 * self._window)
         self._peaks = Peaks(scenario, chosen)
-        beats = max(1, round(chosen.down_s / scenario.heartbeat_s))
-        self._past: deque[list[int]] = deque(maxlen=beats)
+        self._agreeing = max(1, round(chosen.down_s / scenario.heartbeat_s))
+        self._past: deque[list[int]] = deque(maxlen=_MOST_PATIENCE * self._agreeing)
+        self.demand = Demand()
 
     def settings(self) -> Settings:
         """The parameters by name."""
@@ -159,17 +189,24 @@ class AladdinScaler:
         pools = [pool_of(view, i) for i in range(len(self._scenario.fleet.types))]
         safety = replace(Safety(), rho=self._rho)
         each = [capacity(kind, self._scenario.slo, lengths, safety) for kind in self._scenario.fleet.types]
-        self._tune(view, self._used(view, pools, each))
+        used = self._used(view, pools, each)
+        self._tune(view, used)
         forecast = self.expected_rate(view)
         self._peaks.note(view, forecast / self._rho, lengths)
-        expected = max(forecast, self._peaks.level_rps())
-        wanted = self._workers(each, expected)
-        self._past.append(self._workers(each, expected * (1 + self._settings.down_margin)))
-        had = [pool.wanted_so_far for pool in pools]
-        agreed = len(self._past) == self._past.maxlen and view.now_s >= self._settings.settle_s
+        remembered = self._peaks.level_rps()
+        self.demand = self._demand(view, pools, each, used, forecast, remembered)
+        steering = Steering()
+        if self._steer is not None:
+            steering = self._steer(self._situation(view, pools, each, lengths, forecast, remembered))
+        feared = remembered * steering.remembered
+        wanted = self._workers(each, max(forecast * steering.forecast, feared))
+        enough = max(forecast * steering.release, feared) * (1 + self._settings.down_margin)
+        self._past.append(self._workers(each, enough))
+        past = list(self._past)[-max(1, round(self._agreeing * steering.patience)) :]
+        agreed = len(past) >= round(self._agreeing * steering.patience) and view.now_s >= self._settings.settle_s
         return [
-            max(n, min(before, max(past[i] for past in self._past)) if agreed else before)
-            for i, (n, before) in enumerate(zip(wanted, had, strict=True))
+            max(n, min(before, max(then[i] for then in past)) if agreed else before)
+            for i, (n, before) in enumerate(zip(wanted, (pool.wanted_so_far for pool in pools), strict=True))
         ]
 
     def expected_rate(self, view: ClusterView) -> float:
@@ -190,6 +227,51 @@ class AladdinScaler:
         """The heartbeats of the rate's window."""
         rows: NDArray[np.float64] = view.recent(self._window)
         return rows
+
+    def _demand(
+        self, view: ClusterView, pools: Sequence[Pool], each: Sequence[Capacity], used: float, forecast_rps: float,
+        remembered_rps: float,
+    ) -> Demand:  # fmt: skip
+        had = [pool.wanted_so_far for pool in pools]
+        now = self._throughput(each, had)
+        dearest = max(
+            (i for i, n in enumerate(had) if n > 0),
+            key=lambda i: _cost(self._scenario.fleet.types[i].price_per_s, each[i]),
+            default=0,
+        )
+        less = self._throughput(each, [n - (i == dearest) for i, n in enumerate(had)])
+        rate_rps = float(self._recent(view)[:, 0].mean()) / self._scenario.heartbeat_s
+        return Demand(used, rate_rps / now, forecast_rps / now, forecast_rps / less, remembered_rps / now, self._rho)
+
+    def _situation(
+        self, view: ClusterView, pools: Sequence[Pool], each: Sequence[Capacity], lengths: LengthStatistics,
+        forecast_rps: float, remembered_rps: float,
+    ) -> Situation:  # fmt: skip
+        scenario, demand = self._scenario, self.demand
+        arrived = float(self._recent(view)[:, 0].sum())
+        return Situation(
+            filled=math.log(max(demand.forecast, 0.05)),
+            growing=math.log(max(demand.forecast / max(demand.rate, 1e-3), 0.1)),
+            remembered=remembered_rps / max(forecast_rps, 1e-9) - 0.5,
+            misses=_misses_over_allowed(self._recent(view)),
+            past_misses=_misses_over_allowed(view.recent(3 * self._window)),
+            margin=10.0 * (demand.rho - 0.85),
+            arrivals=min(max(math.log10(arrived + 1.0) - 2.5, -1.0), 1.0),
+            workers=min(max(math.log(max(sum(pool.wanted_so_far for pool in pools), 1)) - 2.0, -1.0), 1.0),
+            cold_start=math.log(max(1.0, *(kind.cold_start.mean_s for kind in scenario.fleet.types)) / 60.0),
+            prompts=lengths.prompt_square / lengths.prompt**2 / 3.0 - 1.0,
+            batch=math.log(max(1, *(one.batch for one in each))) - 3.5,
+            queue=3.0 * sum(pool.waiting for pool in pools) / max(1, sum(pool.running for pool in pools)),
+            failed=float(np.count_nonzero(view.workers["status"] == FAILED)),
+        )
+
+    def _throughput(self, each: Sequence[Capacity], workers: Sequence[int]) -> float:
+        """Requests per second at rho that so many workers of each type serve; of two roles the lesser."""
+        types = self._scenario.fleet.types
+        sums = dict.fromkeys((kind.role for kind in types), 1e-9)
+        for kind, one, n in zip(types, each, workers, strict=True):
+            sums[kind.role] += self._rho * one.rate_rps * n
+        return min(sums.values())
 
     def _used(self, view: ClusterView, pools: Sequence[Pool], each: Sequence[Capacity]) -> float:
         """Load over computed throughput of the workers that serve; of two roles the one that is used more."""
@@ -241,6 +323,13 @@ class AladdinScaler:
 def _cost(price_per_s: float, each: Capacity) -> float:
     """Currency per request; infinite where a worker cannot hold the SLO."""
     return price_per_s / each.rate_rps if each.rate_rps > 0 else math.inf
+
+
+def _misses_over_allowed(beats: NDArray[np.float64]) -> float:
+    """log10 of the share of misses in hundredths, a tenth more; these heartbeats' finished and attained."""
+    finished, attained = float(beats[:, 2].sum()), float(beats[:, 3].sum())
+    share = 1.0 - attained / finished if finished > 0 else 0.0
+    return math.log10(100.0 * share + 0.1)
 
 
 def _jump(rates: NDArray[np.float64], beat_s: float, sigmas: float) -> float:

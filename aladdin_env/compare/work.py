@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import active_children, get_context, parent_process
 from typing import Any, Generic, TypeVar
 
@@ -29,6 +30,7 @@ Outcome = TypeVar("Outcome")
 Progress = Callable[[float], None]
 
 _KEPT_REQUESTS = 4_000_000  # of drawn episodes, about 25 bytes each
+_LOOK_EVERY_S = 0.5
 _WORTH_A_POOL_S = 6.0  # starting processes and loading compiled code takes about 2 s
 
 
@@ -155,6 +157,41 @@ class Crew(Generic[Unit, Outcome]):
             for future in ended:
                 self._keep(futures[future], future.result())  # raises what the unit raised
             self._progress(done + len(futures) - len(waiting))
+
+
+@contextmanager
+def team(work: Callable[[Unit], Outcome], jobs: int) -> Iterator[Callable[[Sequence[Unit], Progress], list[Outcome]]]:
+    """Processes that stay for many calls: gives a function that does units and returns the outcomes in their order.
+
+    Args:
+        work: A function of a module, or a partial one, so that other processes find it.
+        jobs: Processes; 1: only this one.
+    """
+    if jobs == 1:
+        yield partial(_do_in_turn, work)
+        return
+    with _processes(jobs, None) as pool:
+        yield partial(_do_by_pool, pool, work)
+
+
+def _do_in_turn(work: Callable[[Unit], Outcome], units: Sequence[Unit], progress: Progress) -> list[Outcome]:
+    found = []
+    for i, unit in enumerate(units):
+        progress(i)
+        found.append(work(unit))
+    return found
+
+
+def _do_by_pool(
+    pool: ProcessPoolExecutor, work: Callable[[Unit], Outcome], units: Sequence[Unit], progress: Progress
+) -> list[Outcome]:
+    with _interrupts_ignored():
+        futures = [pool.submit(work, unit) for unit in units]
+    waiting = set(futures)
+    while waiting:
+        _, waiting = wait(waiting, timeout=_LOOK_EVERY_S, return_when=FIRST_COMPLETED)
+        progress(len(futures) - len(waiting))
+    return [future.result() for future in futures]
 
 
 _lab: Any = None  # of a child process

@@ -17,7 +17,7 @@ from aladdin_env.simulator.fleet import (
 )
 from aladdin_env.simulator.lists import reschedule
 from aladdin_env.simulator.prefix import evict_to, note_hits
-from aladdin_env.simulator.requests import end_served, finish_prefill, remove_pending
+from aladdin_env.simulator.requests import end_served, finish_prefill, note_heartbeat, remove_pending
 from aladdin_env.simulator.router import answer, arrive, can_place, expire_first_held, has_candidate, wake_or_cut
 from aladdin_env.simulator.schedulers import begin_step
 from aladdin_env.simulator.state import (
@@ -25,7 +25,6 @@ from aladdin_env.simulator.state import (
     CLUSTER,
     DECODING,
     DRAINING,
-    HISTORY_BEATS,
     HOLD,
     IDLE,
     LARGEST_MAX_NUM_SEQS,
@@ -190,7 +189,6 @@ def _next_control(world: World) -> float:
 def _control_event(world: World, now_s: float) -> bool:
     """The control event that is due, in the documented order; whether it was a heartbeat."""
     control = world.control[0]
-    cluster = world.cluster[0]
     if control.transits > 0 and world.transit_s[0] <= now_s:
         w = world.requests[world.transit_request[0]].worker
         end_transfer(world, now_s)
@@ -203,17 +201,7 @@ def _control_event(world: World, now_s: float) -> bool:
     if control.hold_head != NONE and world.truth[control.hold_head].hold_until_s <= now_s:
         expire_first_held(world, now_s)
         return False
-    row = cluster.beats % HISTORY_BEATS
-    world.history[row, 0] = cluster.arrived - cluster.beat_arrived
-    world.history[row, 1] = cluster.arrived_prompt_tokens - cluster.beat_prompt_tokens
-    world.history[row, 2] = cluster.finished - cluster.beat_finished
-    world.history[row, 3] = cluster.slo_met - cluster.beat_slo_met
-    cluster.beat_arrived = cluster.arrived
-    cluster.beat_prompt_tokens = cluster.arrived_prompt_tokens
-    cluster.beat_finished = cluster.finished
-    cluster.beat_slo_met = cluster.slo_met
-    cluster.beats += 1
-    cluster.next_heartbeat_s = cluster.heartbeat_s * (cluster.beats + 1)
+    note_heartbeat(world)
     control.offer = 1
     return True
 

@@ -47,7 +47,7 @@ def accrue(cluster: Array, now_s: float) -> None:
 
 
 @inlined
-def _count(world: World, w: int, workers: int, now_s: float) -> None:
+def count_worker(world: World, w: int, workers: int, now_s: float) -> None:
     """One worker like ``w`` more (+1) or less (-1) is to be paid for."""
     accrue(world.cluster, now_s)
     kind = world.types[world.workers[w].type_index]
@@ -56,7 +56,7 @@ def _count(world: World, w: int, workers: int, now_s: float) -> None:
 
 
 @inlined
-def _accept(world: World, w: int, stages: int) -> None:
+def accept(world: World, w: int, stages: int) -> None:
     """Let worker ``w`` accept these stages (0: none) and keep the cluster's counts of accepting workers."""
     worker = world.workers[w]
     control = world.control[0]
@@ -71,7 +71,7 @@ def make_ready(world: World, w: int, now_s: float) -> None:
     worker = world.workers[w]
     worker.status = READY
     worker.ready_s = now_s
-    _accept(world, w, PREFILLED if worker.role == DECODE_ROLE else NEW)
+    accept(world, w, PREFILLED if worker.role == DECODE_ROLE else NEW)
     world.control[0].offer = 1
 
 
@@ -91,7 +91,7 @@ def _begin_start(world: World, w: int, now_s: float) -> None:
 @inlined
 def switch_on(world: World, w: int, now_s: float, ready: bool) -> None:
     """From OFF: READY at once (a fleet that is up at time 0) or STARTING."""
-    _count(world, w, 1, now_s)
+    count_worker(world, w, 1, now_s)
     if ready:
         clear_worker(world, w)
         make_ready(world, w, now_s)
@@ -102,8 +102,8 @@ def switch_on(world: World, w: int, now_s: float, ready: bool) -> None:
 @inlined
 def switch_off(world: World, w: int, now_s: float) -> None:
     """To OFF: nothing more to pay, no event to come."""
-    _count(world, w, -1, now_s)
-    _accept(world, w, 0)
+    count_worker(world, w, -1, now_s)
+    accept(world, w, 0)
     world.workers[w].status = OFF
     world.workers[w].step = IDLE
     world.workers[w].kv_used_blocks = 0
@@ -230,7 +230,7 @@ def fail_worker(world: World, w: int, now_s: float) -> None:
     log_event(world, LOG_WORKER_LOST, NONE, w, now_s)
     was_draining = worker.status == DRAINING
     worker.status = FAILED  # before its requests leave: not to be stopped as drained
-    _accept(world, w, 0)
+    accept(world, w, 0)
     while worker.run_head != NONE:
         r = worker.run_head
         run_remove(world.workers, world.requests, w, r)
@@ -293,7 +293,7 @@ def _stop_some(world: World, kind: int, surplus: int, now_s: float) -> None:
         w = _emptiest(world, first, last)
         if w == NONE:
             break
-        _accept(world, w, 0)
+        accept(world, w, 0)
         world.workers[w].status = DRAINING
         stop_if_drained(world, w, now_s)
         surplus -= 1

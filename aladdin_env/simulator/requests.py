@@ -12,6 +12,7 @@ from aladdin_env.simulator.predictor import observe_length
 from aladdin_env.simulator.prefix import release_kv
 from aladdin_env.simulator.state import (
     FINISHED,
+    HISTORY_BEATS,
     LOG_FINISH,
     LOG_FIRST_TOKEN,
     LOST,
@@ -55,7 +56,7 @@ def leave_worker(world: World, w: int, r: int) -> None:
 
 
 @inlined
-def _settle(world: World, r: int, status: int, now_s: float) -> None:
+def settle(world: World, r: int, status: int, now_s: float) -> None:
     """``r`` has ended, in whatever way."""
     cluster = world.cluster[0]
     control = world.control[0]
@@ -75,27 +76,37 @@ def end_unserved(world: World, r: int, status: int, now_s: float) -> None:
         cluster.rejected += 1
     else:
         cluster.failed += 1
-    _settle(world, r, status, now_s)
+    settle(world, r, status, now_s)
 
 
 @inlined
 def end_served(world: World, w: int, r: int, now_s: float) -> None:
     """``r`` has its last token: free what it holds, judge it, learn from it."""
     worker = world.workers[w]
-    request = world.requests[r]
-    cluster = world.cluster[0]
     release_kv(world, w, r, kv_overhead(world, w))
     run_remove(world.workers, world.requests, w, r)
     release_slack(world, w, r)
     leave_worker(world, w, r)
-    request.finish_s = now_s + world.laws[worker.type_index, law.OVERHEAD]
+    finish_s = now_s + world.laws[worker.type_index, law.OVERHEAD]
+    status = TRUNCATED if world.requests[r].generated < world.truth[r].output_tokens else FINISHED
+    judge_served(world, w, r, status, finish_s)
+    settle(world, r, status, now_s)
+    world.control[0].offer = 1
+    log_event(world, LOG_FINISH, r, w, now_s)
+
+
+@inlined
+def judge_served(world: World, w: int, r: int, status: int, finish_s: float) -> None:
+    """Count what ``r`` was, FINISHED or TRUNCATED at ``finish_s`` on ``w``, and whether it met its objectives."""
+    worker = world.workers[w]
+    request = world.requests[r]
+    cluster = world.cluster[0]
+    request.finish_s = finish_s
     output = request.generated
     if output > 1 and request.finish_s - request.first_token_s > world.slo[request.klass, 1] * (output - 1):
         request.missed |= MISSED_ATGT
         cluster.atgt_missed += 1
-    status = FINISHED
-    if output < world.truth[r].output_tokens:
-        status = TRUNCATED
+    if status == TRUNCATED:
         request.missed |= MISSED_UNSERVED
         cluster.unserved += 1
         cluster.truncated += 1
@@ -108,9 +119,23 @@ def end_served(world: World, w: int, r: int, now_s: float) -> None:
     worker.finished += 1
     worker.prediction_error_tokens = _ERROR_MEMORY * worker.prediction_error_tokens + request.predicted_tokens - output
     observe_length(world.lengths, request.prompt_tokens, output)
-    _settle(world, r, status, now_s)
-    world.control[0].offer = 1
-    log_event(world, LOG_FINISH, r, w, now_s)
+
+
+@inlined
+def note_heartbeat(world: World) -> None:
+    """A heartbeat has passed: what happened since the one before becomes a row of the history."""
+    cluster = world.cluster[0]
+    row = cluster.beats % HISTORY_BEATS
+    world.history[row, 0] = cluster.arrived - cluster.beat_arrived
+    world.history[row, 1] = cluster.arrived_prompt_tokens - cluster.beat_prompt_tokens
+    world.history[row, 2] = cluster.finished - cluster.beat_finished
+    world.history[row, 3] = cluster.slo_met - cluster.beat_slo_met
+    cluster.beat_arrived = cluster.arrived
+    cluster.beat_prompt_tokens = cluster.arrived_prompt_tokens
+    cluster.beat_finished = cluster.finished
+    cluster.beat_slo_met = cluster.slo_met
+    cluster.beats += 1
+    cluster.next_heartbeat_s = cluster.heartbeat_s * (cluster.beats + 1)
 
 
 @inlined
@@ -136,17 +161,24 @@ def remove_pending(world: World, r: int) -> None:
 
 
 @inlined
+def judge_first_token(world: World, r: int, first_token_s: float) -> None:
+    """The first token of ``r`` has reached the client at ``first_token_s``."""
+    request = world.requests[r]
+    request.first_token_s = first_token_s
+    late = first_token_s - request.arrival_s > world.slo[request.klass, 0]
+    if late and not request.missed & MISSED_TTFT:
+        request.missed |= MISSED_TTFT
+        world.cluster[0].ttft_missed += 1
+
+
+@inlined
 def finish_prefill(world: World, w: int, r: int, now_s: float) -> None:
     """The prefill of ``r`` is complete: it has a token more, and ends, decodes here, or looks for a decode worker."""
     worker = world.workers[w]
     request = world.requests[r]
     request.generated += 1
     if np.isnan(request.first_token_s):
-        request.first_token_s = now_s + world.laws[worker.type_index, law.OVERHEAD]
-        late = request.first_token_s - request.arrival_s > world.slo[request.klass, 0]
-        if late and not request.missed & MISSED_TTFT:
-            request.missed |= MISSED_TTFT
-            world.cluster[0].ttft_missed += 1
+        judge_first_token(world, r, now_s + world.laws[worker.type_index, law.OVERHEAD])
         log_event(world, LOG_FIRST_TOKEN, r, w, now_s)
     if request.generated >= world.truth[r].limit:
         end_served(world, w, r, now_s)

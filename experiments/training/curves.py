@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from aladdin_agents.learned.checkpoint import load
-from aladdin_agents.learned.train.run import BEST, HISTORY
+from aladdin_agents.learned.train.keeper import BEST, HISTORY
 
 RESULTS = Path(__file__).parent / "results"
 _TITLES = {"score": "score", "attainment": "SLO attainment, mean of the cases", "cost_ratio": "cost over the expert's"}

@@ -15,7 +15,7 @@ from aladdin_env.cli.output import say_if_compiling, stdout
 from aladdin_env.errors import InputError
 
 if TYPE_CHECKING:
-    from aladdin_agents.learned.train.run import Outcome
+    from aladdin_agents.learned.train.keeper import Outcome
 
 #: How to mend that the libraries of learners are missing.
 NO_LEARNERS = "training takes torch and Stable-Baselines3: pip install 'aladdin-env[rl]'"

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from aladdin_agents.learned.advice import check_adviser
 from aladdin_agents.learned.shape import Shape
 from aladdin_env.errors import InputError
 from aladdin_env.features import OBSERVATION_VERSION
 
 KINDS = ("placement", "scaling", "joint")
-NETWORKS = ("equivariant", "mlp")
+#: What decides: a network, or Aladdin itself as :mod:`aladdin_agents.learned.steered` has it.
+NETWORKS = ("equivariant", "mlp", "steered")
 _MOST_HIDDEN, _MOST_SLOTS = 4096, 65536
 
 
@@ -23,9 +25,11 @@ class Card:
 
     Attributes:
         kind: "placement", "scaling" or "joint", as its shape says.
-        network: "equivariant" (any number of workers and worker types) or "mlp" (as many as it was trained on).
+        network: "equivariant" or "steered" (any number of workers and worker types), or "mlp" (as many as it was
+            trained on).
         shape: Which outputs it has.
-        hidden: Width of its layers, 1 to 4096.
+        hidden: Width of its layers, 1 to 4096; 0 of a steered one, which has none.
+        adviser: The policy that it is advised by, of registered names; "": by none.
         slots: Worker slots of an MLP; None for an equivariant network.
         observation_version: ``aladdin_env.features.OBSERVATION_VERSION`` of its training.
         scenarios: Names of the scenarios that it was trained on.
@@ -42,6 +46,7 @@ class Card:
     network: str
     shape: Shape
     hidden: int
+    adviser: str
     slots: int | None
     observation_version: int
     scenarios: tuple[str, ...]
@@ -60,17 +65,41 @@ class Card:
             raise InputError("card.kind", self.kind, f"choose one of {', '.join(KINDS)}")
         if self.kind != self.shape.kind:
             raise InputError("card.kind", self.kind, f"its shape is that of {self.shape.kind!r}")
-        if not 1 <= self.hidden <= _MOST_HIDDEN:
+        if self.network == "steered":
+            self._check_steered()
+        elif not 1 <= self.hidden <= _MOST_HIDDEN:
             raise InputError("card.hidden", self.hidden, f"give 1 to {_MOST_HIDDEN}")
-        if (self.slots is None) != (self.network == "equivariant"):
-            raise InputError("card.slots", self.slots, "give the slots of an MLP, and none for an equivariant network")
+        if (self.slots is None) == (self.network == "mlp"):
+            raise InputError("card.slots", self.slots, "give the slots of an MLP, and none for any other")
         if self.slots is not None and not 1 <= self.slots <= _MOST_SLOTS:
             raise InputError("card.slots", self.slots, f"give 1 to {_MOST_SLOTS}")
+        if bool(self.adviser) != self.shape.advised:
+            raise InputError("card.adviser", self.adviser, "give one if, and only if, its shape is advised")
+        if self.adviser:
+            check_adviser("card.adviser", self.adviser)
+        if self.network == "mlp" and self.adviser:
+            raise InputError("card.adviser", self.adviser, "an MLP takes no advice")
         if self.steps < 0:
             raise InputError("card.steps", self.steps, "give 0 or more")
         for name, value in self.results.items():
             if not math.isfinite(value):
                 raise InputError(f"card.results.{name}", value, "give a finite number, or leave it out")
+
+    def _check_steered(self) -> None:
+        if self.hidden != 0:
+            raise InputError("card.hidden", self.hidden, "a steered policy has no layers: give 0")
+        if self.shape.holds or self.shape.rejects or self.shape.advised:
+            raise InputError("card.shape", self.shape, "a steered policy has no actions of its own, nor an adviser")
+
+    def told(self) -> dict[str, float | str]:
+        """How it was made and what it reached, in short: what tables of settings show."""
+        return {
+            "network": f"{self.network} {self.hidden}" if self.hidden else self.network,
+            "scenarios": len(self.scenarios),
+            "steps": self.steps,
+            "commit": self.commit[:12],
+            **self.results,
+        }
 
     def check_version(self, path: object) -> None:
         """Refuse a checkpoint whose observations are not those of this code.
@@ -179,6 +208,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "network": _text,
     "shape": _shape,
     "hidden": _whole,
+    "adviser": _text,
     "slots": _slots,
     "observation_version": _whole,
     "scenarios": _list(_text),

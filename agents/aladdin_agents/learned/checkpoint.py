@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import tokenize
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,13 +32,22 @@ CARD_MEMBER = "aladdin_card.json"
 _PARAMETERS, _PREFIX = "policy.pth", "net."
 _FAULTS = (
     zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, MemoryError, NotImplementedError,
-    RuntimeError, OverflowError, SyntaxError, TypeError, RecursionError,
+    RuntimeError, OverflowError, SyntaxError, TypeError, RecursionError, tokenize.TokenError,
 )  # fmt: skip
 
 
 def sizes_of(card: Card) -> dict[str, tuple[int, ...]]:
     """Size of each array of weights that a checkpoint with this card has."""
     return weight_sizes(layers_of(card.network, card.shape, card.hidden, card.slots))
+
+
+def same_network(one: Card, other: Card) -> bool:
+    """Whether the weights of the one fit the other; on how many worker types each was trained does not matter."""
+
+    def kind(card: Card) -> tuple[object, ...]:
+        return card.network, card.hidden, card.adviser, replace(card.shape, types=1)
+
+    return kind(one) == kind(other)
 
 
 def save(path: str | os.PathLike[str], weights: Mapping[str, NDArray[np.float32]], card: Card) -> None:

@@ -28,6 +28,7 @@ def card_of(
     commit: str,
     command: str,
     results: Mapping[str, float],
+    adviser: str = "",
     date: str | None = None,
 ) -> Card:
     """The card of ``net`` (``policy.net`` of a model), with the versions installed here and, unless given, today."""
@@ -37,6 +38,7 @@ def card_of(
         network="equivariant" if slots is None else "mlp",
         shape=net.shape,
         hidden=net.hidden,
+        adviser=adviser,
         slots=slots,
         observation_version=OBSERVATION_VERSION,
         scenarios=tuple(scenarios),

@@ -8,9 +8,21 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from aladdin_agents.learned.advice import SIZE
 from aladdin_agents.learned.card import Card
 from aladdin_agents.learned.checkpoint import sizes_of
-from aladdin_agents.learned.layout import GLOBAL, KIND, KINDS_OF_TYPE, REQUEST, STATUS, TYPE, WORKER, check_weights
+from aladdin_agents.learned.layout import (
+    GLOBAL,
+    KIND,
+    KINDS_OF_TYPE,
+    REQUEST,
+    STATUS,
+    TYPE,
+    WORKER,
+    check_weights,
+    known,
+    trusts,
+)
 from aladdin_agents.learned.shape import Shape
 from aladdin_env.errors import InputError
 from aladdin_env.features import W, cluster_size
@@ -35,6 +47,8 @@ class Forward:
     """
 
     def __init__(self, weights: Mapping[str, Array], card: Card) -> None:
+        if card.network == "steered":
+            raise InputError("card.network", "steered", "it has no logits, but a policy (load_policy)")
         check_weights("weights", weights, sizes_of(card))
         self.card = card
         self._weights = dict(weights)
@@ -44,22 +58,23 @@ class Forward:
         """A copy has buffers of its own."""
         return Forward, (self._weights, self.card)
 
-    def logits(self, workers: Array, request: Array, cluster: Array) -> Array:
+    def logits(self, workers: Array, request: Array, cluster: Array, advice: Array | None = None) -> Array:
         """A logit for each action, (actions,) float32, in a buffer that the next call overwrites.
 
         Args:
             workers: (slots, 24) float32.
             request: (10,).
             cluster: (24 + 5 x types,).
+            advice: (11,), of a network that is advised, see :mod:`aladdin_agents.learned.advice`.
 
         Raises:
             InputError: sizes that this network cannot take.
         """
-        return self._net.logits(workers, request, cluster)
+        return self._net.logits(workers, request, cluster, advice)
 
 
 class _Computed(Protocol):
-    def logits(self, workers: Array, request: Array, cluster: Array) -> Array: ...
+    def logits(self, workers: Array, request: Array, cluster: Array, advice: Array | None) -> Array: ...
 
 
 class _Mlp:
@@ -71,7 +86,7 @@ class _Mlp:
         self._input = np.zeros(self._layers[0][0].shape[1], dtype=np.float32)
         self._outputs = [np.zeros(len(bias), dtype=np.float32) for _, bias in self._layers]
 
-    def logits(self, workers: Array, request: Array, cluster: Array) -> Array:
+    def logits(self, workers: Array, request: Array, cluster: Array, advice: Array | None) -> Array:
         sizes = (workers.shape, request.shape, cluster.shape)
         if sizes != self._sizes:
             mend = f"this MLP takes {self._sizes}: take an equivariant network, or train one for this fleet"
@@ -120,7 +135,7 @@ class _Equivariant:
     def _stacked(self, weights: Mapping[str, Array]) -> tuple[Array, dict[str, slice]]:
         """All layers over the context as one, and which of its outputs are whose."""
         rows, at, first = [], {}, 0
-        for name in ("others", "keep", "score1", "type1"):
+        for name in ("others", "keep", "score1", "type1", *trusts(self._shape)):
             if f"{name}.bias" in weights:
                 weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
                 rows.append(_with_bias(weight[:, -self._hidden :], bias))
@@ -132,7 +147,7 @@ class _Equivariant:
         """Buffers for a fleet of this size, and the views of them that a call uses."""
         h, shape = self._hidden, self._shape
         self._slots, self._types = slots, types
-        self._known = np.ones(4 * h + GLOBAL + 1, dtype=np.float32)  # pools, request, cluster, and 1 for the bias
+        self._known = np.ones(4 * h + known(shape) + 1, dtype=np.float32)  # pools, request, cluster, and 1 for the bias
         self._given = self._known[4 * h :]
         self._mean, self._most = self._known[: 4 * h].reshape(2, 2, h)
         self._shared = np.zeros(h, dtype=np.float32)
@@ -151,11 +166,13 @@ class _Equivariant:
         self._of_slots, self._of_changes = self._logits[: last - single], self._logits[last:].reshape(types, -1)
         self._single, self._of_single = self._head[:single], self._logits[last - single : last]
 
-    def logits(self, workers: Array, request: Array, cluster: Array) -> Array:
+    def logits(self, workers: Array, request: Array, cluster: Array, advice: Array | None) -> Array:
         if workers.shape[0] != self._slots or cluster.shape[0] != cluster_size(self._types):
             self._fit(workers, request, cluster)
         self._given[:REQUEST] = request
         self._given[REQUEST:GLOBAL] = cluster[:_OWN_CLUSTER]
+        if self._shape.advised:
+            self._given[GLOBAL:-1] = self._signals(advice)
         self._encode(workers)
         self._pool(workers)
         context = self._inner[:-1]
@@ -167,7 +184,21 @@ class _Equivariant:
         self._of_single[:] = self._single
         if self._shape.scales:
             self._change(workers, cluster)
+        if self._shape.advised and advice is not None:
+            self._trust(int(advice[0]))
         return self._logits
+
+    @staticmethod
+    def _signals(advice: Array | None) -> Array:
+        if advice is None or advice.shape != (SIZE,):
+            raise InputError("advice", advice, f"this network is advised: give ({SIZE},)")
+        return advice[1:]
+
+    def _trust(self, action: int) -> None:
+        """Add to the logit of the advised action how much the adviser is trusted."""
+        if action >= 0:
+            scales = not self._shape.places or action >= len(self._of_slots) + self._shape.others
+            self._logits[action] += self._of_head["trust_scale" if scales else "trust_place"][0]
 
     def _fit(self, workers: Array, request: Array, cluster: Array) -> None:
         types = (len(cluster) - _OWN_CLUSTER) // TYPE

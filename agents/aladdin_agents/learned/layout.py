@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from aladdin_agents.learned.advice import SIGNALS
 from aladdin_agents.learned.shape import Shape
+from aladdin_agents.steering import LEARNED, OBJECTIVES, Situation, Steering
 from aladdin_env.errors import InputError
 from aladdin_env.features import (
     CLUSTER_FEATURES,
@@ -32,12 +34,17 @@ STATUS = slice(W.starting, W.failed + 1)
 Layers = dict[str, tuple[int, int]]
 
 
+def known(shape: Shape) -> int:
+    """What every part of an equivariant network of this shape knows: :data:`GLOBAL`, and the signals of its adviser."""
+    return GLOBAL + (len(SIGNALS) if shape.advised else 0)
+
+
 def equivariant_layers(shape: Shape, hidden: int) -> Layers:
     """Layers of the equivariant network; see :class:`aladdin_agents.learned.networks.EquivariantNet`."""
     layers = {
-        "worker1": (hidden, WORKER + GLOBAL),
+        "worker1": (hidden, WORKER + known(shape)),
         "worker2": (hidden, hidden),
-        "context": (hidden, 4 * hidden + GLOBAL),
+        "context": (hidden, 4 * hidden + known(shape)),
         "value1": (hidden, hidden),
         "value2": (1, hidden),
     }
@@ -48,7 +55,15 @@ def equivariant_layers(shape: Shape, hidden: int) -> Layers:
     if shape.scales:
         type_inputs = TYPE + len(KINDS_OF_TYPE) + hidden
         layers |= {"keep": (1, hidden), "type1": (hidden, type_inputs), "type2": (2 * shape.max_change, hidden)}
+    if shape.advised:
+        layers |= {name: (1, hidden) for name in trusts(shape)}
     return layers
+
+
+def trusts(shape: Shape) -> tuple[str, ...]:
+    """Layers that say how much the adviser is trusted, for placements and for changes of the fleet."""
+    found = (("trust_place", shape.places), ("trust_scale", shape.scales))
+    return tuple(name for name, there in found if there and shape.advised)
 
 
 def mlp_layers(shape: Shape, slots: int, hidden: int) -> Layers:
@@ -64,14 +79,22 @@ def mlp_layers(shape: Shape, slots: int, hidden: int) -> Layers:
     }
 
 
+def steered_layers(shape: Shape) -> Layers:
+    """The linear maps of a steered policy; see :mod:`aladdin_agents.learned.steered`."""
+    layers: Layers = {"steer": (len(Steering._fields), len(Situation._fields))} if shape.scales else {}
+    return layers | ({"settings": (len(LEARNED), OBJECTIVES)} if shape.places else {})
+
+
 def layers_of(network: str, shape: Shape, hidden: int, slots: int | None) -> Layers:
-    """Layers of either network by its name, "equivariant" or "mlp"; only the second asks for the slots.
+    """Layers of a network by its name, "equivariant", "mlp" or "steered"; only the second asks for the slots.
 
     Raises:
         InputError: an MLP without slots.
     """
     if network == "equivariant":
         return equivariant_layers(shape, hidden)
+    if network == "steered":
+        return steered_layers(shape)
     if slots is None:
         raise InputError("slots", None, "an MLP needs the number of worker slots")
     return mlp_layers(shape, slots, hidden)

@@ -25,6 +25,7 @@ from aladdin_agents.learned.layout import (
     equivariant_layers,
     layers_of,
     mlp_layers,
+    trusts,
     weight_sizes,
 )
 from aladdin_agents.learned.shape import Shape
@@ -32,7 +33,7 @@ from aladdin_env.errors import InputError
 from aladdin_env.features import W
 
 # Gains of the orthogonal weights that a network begins with; sqrt(2) before a ReLU. A policy begins undecided.
-_LOGITS = ("score2", "others", "keep", "type2", "policy3")
+_LOGITS = ("score2", "others", "keep", "type2", "policy3", "trust_place", "trust_scale")
 _GAINS = dict.fromkeys(_LOGITS, 0.01)
 
 
@@ -75,21 +76,37 @@ class EquivariantNet(_Layered):
     Candidates are the slots that may take the request (zeros where there is none). The kind of a type is the mean, over
     its slots, of the features that tell types apart: roles, GPUs, price. So to exchange two slots exchanges two logits
     and changes nothing else, and the number of slots and of worker types is free.
+
+    One that is advised has the adviser's signals in g, too, and adds ``trust(c)`` to the logit of what is advised, with
+    one trust for placements and another for changes of the fleet.
     """
 
     def __init__(self, shape: Shape, hidden: int = 32) -> None:
         super().__init__(shape, hidden, equivariant_layers(shape, hidden))
 
-    def forward(self, workers: Tensor, request: Tensor, cluster: Tensor) -> tuple[Tensor, Tensor]:
+    def set_trust(self, trust: float) -> None:
+        """Begin with this much trust in the adviser: a logit so much higher than the others."""
+        with torch.no_grad():
+            for name in trusts(self.shape):
+                self._layer(name)[1].fill_(trust)
+
+    def forward(
+        self, workers: Tensor, request: Tensor, cluster: Tensor, advice: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Logits (n, actions) and values (n,) of n observations.
 
         Args:
             workers: (n, slots, 24) float32.
             request: (n, 10).
             cluster: (n, 24 + 5 x types).
+            advice: (n, 11), of a network that is advised: number of the action, or -1; signals.
         """
         n, slots, _ = workers.shape
-        own = torch.cat((request, cluster[:, : GLOBAL - REQUEST]), dim=1)
+        given = [request, cluster[:, : GLOBAL - REQUEST]]
+        if self.shape.advised:
+            assert advice is not None, "a network that is advised needs the advice"
+            given.append(advice[:, 1:])
+        own = torch.cat(given, dim=1)
         encoded = self._encode(workers, own)
         weight, bias = self._layer("context")
         pools = self._pools(workers, encoded.view(n, slots, self.hidden))
@@ -102,7 +119,18 @@ class EquivariantNet(_Layered):
         if self.shape.scales:
             parts += [self._linear("keep", context), self._changes(workers, cluster, context)]
         value = self._linear("value2", self._relu("value1", context))
-        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)), value[:, 0]
+        logits = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        if advice is not None and self.shape.advised:
+            first_change = slots * self.shape.places + self.shape.others
+            logits = self._trusting(logits, advice[:, :1].long(), context, first_change)
+        return logits, value[:, 0]
+
+    def _trusting(self, logits: Tensor, action: Tensor, context: Tensor, first_change: int) -> Tensor:
+        """The logits with the trust added to those of the advised actions, (n, 1); -1: none."""
+        trust = torch.cat([self._linear(name, context) for name in trusts(self.shape)], dim=1)
+        which = (action >= first_change).long() if trust.shape[1] == 2 else torch.zeros_like(action)
+        added = trust.gather(1, which) * (action >= 0)
+        return logits.scatter_add(1, action.clamp_min(0), added)
 
     def _encode(self, workers: Tensor, own: Tensor) -> Tensor:
         """The h of all workers, (n x slots, hidden): the part of ``own`` is computed once for all slots."""
@@ -160,8 +188,10 @@ class MlpNet(_Layered):
         super().__init__(shape, hidden, mlp_layers(shape, slots, hidden))
         self.slots = slots
 
-    def forward(self, workers: Tensor, request: Tensor, cluster: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (n, actions) and values (n,); arguments as those of the equivariant network."""
+    def forward(
+        self, workers: Tensor, request: Tensor, cluster: Tensor, advice: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (n, actions) and values (n,); arguments as those of the equivariant network. It is never advised."""
         whole = torch.cat((workers.flatten(1), request, cluster), dim=1)
         logits = self._linear("policy3", self._relu("policy2", self._relu("policy1", whole)))
         value = self._linear("value3", self._relu("value2", self._relu("value1", whole)))

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from aladdin_agents.learned.advice import Adviser
 from aladdin_agents.learned.card import Card
 from aladdin_agents.learned.checkpoint import Weights, load, load_zip
 from aladdin_agents.learned.forward import Forward
+from aladdin_agents.learned.steered import SteeredPolicy
+from aladdin_agents.learned.steered import make as steered
 from aladdin_agents.tunable import Settings
 from aladdin_env.action_masks import mask_changes, mask_placements, running_or_coming
 from aladdin_env.envs.spaces import Actions
@@ -23,7 +27,7 @@ from aladdin_env.view import ClusterView, RequestView
 
 
 class _Learned:
-    """What both decisions have in common. It keeps no memory: the same state of a cluster, the same answer.
+    """What both decisions have in common. It keeps no memory, but an adviser may.
 
     Args:
         weights: Weights of the network.
@@ -63,29 +67,35 @@ class _Learned:
         self._masked = np.zeros(self._actions.size, dtype=np.float32)
         self._observation = blank(slots, types)
         self._horizon_s = _horizon_s(scenario)
+        self._adviser: Adviser | None = None
+        if self.card.adviser:
+            self._adviser = Adviser.named(self.card.adviser, scenario, self._actions)
+            self._adviser.begin(scenario)
 
     def settings(self) -> Settings:
         """What the card says: how it was made, and what it reached."""
-        card = self.card
-        told: Settings = {
-            "policy": self.name,
-            "network": f"{card.network} {card.hidden}",
-            "trained_on": ", ".join(card.scenarios),
-            "steps": card.steps,
-            "commit": card.commit[:12],
-        }
-        return told | card.results
+        return {"policy": self.name, **self.card.told()}
 
-    def _logits(self, view: ClusterView, r: int, scaling: bool) -> None:
-        """Encode for request ``r`` (or NONE), and keep the logits of what the mask allows."""
+    def _logits(self, view: ClusterView, request: RequestView | None) -> None:
+        """Encode for a request, or for a heartbeat, and keep the logits of what the mask allows."""
         world, seen = view._world, self._observation
         encode(
             world.workers, world.requests, world.cluster, world.types, world.laws, world.slo, world.history,
-            r, scaling, self._horizon_s, seen["workers"], seen["request"], seen["cluster"],
+            NONE if request is None else request.index, request is None, self._horizon_s,
+            seen["workers"], seen["request"], seen["cluster"],
         )  # fmt: skip
-        logits = self._forward.logits(seen["workers"], seen["request"], seen["cluster"])
+        advice = self._advice(view, request)
+        logits = self._forward.logits(seen["workers"], seen["request"], seen["cluster"], advice)
         self._masked.fill(-np.inf)
         np.copyto(self._masked, logits, where=self._mask.view(np.bool_))
+
+    def _advice(self, view: ClusterView, request: RequestView | None) -> NDArray[np.float32] | None:
+        adviser = self._adviser
+        if adviser is None:
+            return None
+        if request is None:
+            return adviser.advice(adviser.changed(view, self._mask), scaling=True)
+        return adviser.advice(adviser.placed(view, request, self._mask), scaling=False)
 
 
 class LearnedPlacement(_Learned):
@@ -99,7 +109,7 @@ class LearnedPlacement(_Learned):
         mask_placements(world.workers, world.requests, request.index, others, mask)
         if not mask.any():
             return HOLD
-        self._logits(view, request.index, False)
+        self._logits(view, request)
         best = int(self._masked.argmax())
         if best < actions.slots:
             return best
@@ -115,7 +125,7 @@ class LearnedScaler(_Learned):
         mask.fill(0)
         limit, first = world.control[0]["max_gpus"], actions.first_change
         mask_changes(world.workers, world.cluster, world.types, actions.changes, limit, first, mask)
-        self._logits(view, NONE, True)
+        self._logits(view, None)
         kind, more = actions.changes[int(self._masked.argmax()) - first].tolist()
         if more == 0:
             return None
@@ -128,7 +138,7 @@ class LearnedJoint(LearnedPlacement, LearnedScaler):
     """Both decisions from one checkpoint."""
 
 
-LearnedPolicy = LearnedPlacement | LearnedScaler | LearnedJoint
+LearnedPolicy = LearnedPlacement | LearnedScaler | LearnedJoint | SteeredPolicy
 _CLASSES: dict[str, type[LearnedPlacement] | type[LearnedScaler]] = {
     "placement": LearnedPlacement, "scaling": LearnedScaler, "joint": LearnedJoint,
 }  # fmt: skip
@@ -144,7 +154,14 @@ def load_policy(path: str | os.PathLike[str], scenario: Scenario) -> LearnedPoli
         InputError: see :func:`aladdin_agents.learned.checkpoint.load`; or an MLP of another fleet.
     """
     weights, card = load_zip(path) if Path(path).suffix == ".zip" else load(path)
-    return _CLASSES[card.kind](weights, card, scenario, Path(path).stem)
+    return made(weights, card, scenario, Path(path).stem)
+
+
+def made(weights: Weights, card: Card, scenario: Scenario, name: str) -> LearnedPolicy:
+    """The policy of weights at hand."""
+    if card.network == "steered":
+        return steered(weights, card, scenario, name)
+    return _CLASSES[card.kind](weights, card, scenario, name)
 
 
 def _size(slots: int | None, types: int) -> str:

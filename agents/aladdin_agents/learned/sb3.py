@@ -14,7 +14,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor
 
 from aladdin_agents.learned.layout import CLUSTER, TYPE, WORKER
-from aladdin_agents.learned.networks import Net, make_net
+from aladdin_agents.learned.networks import EquivariantNet, Net, make_net
 from aladdin_agents.learned.shape import Shape
 from aladdin_env.errors import InputError
 
@@ -39,6 +39,7 @@ class ClusterPolicy(MaskableActorCriticPolicy):
         network: "equivariant" or "mlp".
         hidden: Width of the layers.
         shape: What the actions are: ``Shape.of(task, types)``.
+        trust: Of a network that is advised (observations have ``advice``, too): trust to begin with.
         optimizer_kwargs: Of ``torch.optim.Adam``.
 
     Raises:
@@ -53,11 +54,12 @@ class ClusterPolicy(MaskableActorCriticPolicy):
         network: str = "equivariant",
         hidden: int = 32,
         shape: Shape | None = None,
+        trust: float = 0.0,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
         if shape is None:
             raise InputError("policy_kwargs.shape", None, "give Shape.of(task, types) of the environment")
-        self._network, self._hidden, self._shape = network, hidden, shape
+        self._network, self._hidden, self._shape, self._trust = network, hidden, shape, trust
         self._slots = _slots(observation_space, action_space, shape)
         adam = {"eps": 1e-5, "foreach": True, **(optimizer_kwargs or {})}
         super().__init__(observation_space, action_space, lr_schedule, optimizer_kwargs=adam)
@@ -65,6 +67,8 @@ class ClusterPolicy(MaskableActorCriticPolicy):
     def _build(self, lr_schedule: Schedule) -> None:
         """The network and its optimizer; nothing of SB3's own layers."""
         self.net: Net = make_net(self._network, self._shape, self._hidden, self._slots)
+        if isinstance(self.net, EquivariantNet):
+            self.net.set_trust(self._trust)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -75,13 +79,16 @@ class ClusterPolicy(MaskableActorCriticPolicy):
             "network": self._network,
             "hidden": self._hidden,
             "shape": self._shape,
+            "trust": self._trust,
             "optimizer_kwargs": self.optimizer_kwargs,
         }
 
     def logits_and_values(self, obs: Observations) -> tuple[Tensor, Tensor]:
         """Unmasked logits (n, actions) and values (n,)."""
         workers = obs["workers"]
-        found: tuple[Tensor, Tensor] = self.net(workers.view(len(workers), -1, WORKER), obs["request"], obs["cluster"])
+        found: tuple[Tensor, Tensor] = self.net(
+            workers.view(len(workers), -1, WORKER), obs["request"], obs["cluster"], obs.get("advice")
+        )
         return found
 
     def forward(  # type: ignore[override]

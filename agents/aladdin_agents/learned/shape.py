@@ -21,6 +21,7 @@ class Shape:
         holds: With ``places``: it has one for HOLD.
         rejects: With ``places``: it has one for REJECT.
         max_change: Most workers of a type that one change starts or stops, 1 to 64.
+        advised: It knows what another policy would do (:mod:`aladdin_agents.learned.advice`).
     """
 
     types: int
@@ -29,6 +30,7 @@ class Shape:
     holds: bool = False
     rejects: bool = False
     max_change: int = 2
+    advised: bool = False
 
     def __post_init__(self) -> None:
         if not self.places and not self.scales:
@@ -41,10 +43,10 @@ class Shape:
             raise InputError("shape.max_change", self.max_change, f"give 1 to {_MOST_CHANGE} workers")
 
     @classmethod
-    def of(cls, task: Task, types: int) -> Shape:
+    def of(cls, task: Task, types: int, advised: bool = False) -> Shape:
         """The shape for ``task`` on a fleet of ``types`` worker types."""
         holds, rejects = task.places and task.holds, task.places and task.rejects
-        return cls(types, task.places, task.scales, holds, rejects, task.max_change)
+        return cls(types, task.places, task.scales, holds, rejects, task.max_change, advised)
 
     @property
     def task(self) -> Task:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from aladdin_agents.learned.train.config import Config
 from aladdin_agents.learned.train.display import heard_by
-from aladdin_agents.learned.train.run import HISTORY, Outcome, train
+from aladdin_agents.learned.train.keeper import HISTORY, Outcome
+from aladdin_agents.learned.train.run import train
 from aladdin_traces.files import whole_file
 
 PROGRESS = "progress.json"

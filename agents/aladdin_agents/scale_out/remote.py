@@ -9,7 +9,8 @@ from typing import Any
 
 from aladdin_agents.learned.train.config import Config
 from aladdin_agents.learned.train.display import Display, Interruption, display
-from aladdin_agents.learned.train.run import CHECKPOINT, Outcome
+from aladdin_agents.learned.train.folder import CHECKPOINT
+from aladdin_agents.learned.train.keeper import Outcome
 from aladdin_agents.scale_out.cluster import RETRIES, Origin, connected, plain_faults
 from aladdin_agents.scale_out.follow import PROGRESS, follow, progress_of
 from aladdin_agents.scale_out.shared import SharedFolder, shared

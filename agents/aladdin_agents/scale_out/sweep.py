@@ -7,8 +7,8 @@ from multiprocessing import parent_process
 from pathlib import Path
 
 from aladdin_agents.learned.train.config import difference, flat, read_config
+from aladdin_agents.learned.train.folder import CHECKPOINT, CONFIG
 from aladdin_agents.learned.train.lock import make_folder
-from aladdin_agents.learned.train.run import CHECKPOINT, CONFIG
 from aladdin_agents.scale_out.engine import LocalProcesses
 from aladdin_agents.scale_out.sweep_display import displayed
 from aladdin_agents.scale_out.sweep_file import Sweep, Trial

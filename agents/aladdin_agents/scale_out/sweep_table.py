@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from aladdin_agents.learned.train.run import BEST
+from aladdin_agents.learned.train.keeper import BEST
 from aladdin_agents.scale_out.follow import validations_of
 from aladdin_agents.scale_out.sweep_file import Sweep, Trial
 from aladdin_agents.scale_out.trial import ending_of

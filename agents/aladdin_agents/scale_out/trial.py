@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from aladdin_agents.learned.train.run import CONFIG
+from aladdin_agents.learned.train.folder import CONFIG
 from aladdin_agents.scale_out.follow import Validation, follow, validations_of
 from aladdin_agents.scale_out.halving import Stopping
 from aladdin_agents.scale_out.sweep_file import Sweep, Trial

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import aladdin_env  # noqa: F401, registers the environments
+from aladdin_agents.learned.advice import SIZE
 from aladdin_agents.learned.card import Card
 from aladdin_agents.learned.checkpoint import save
 from aladdin_agents.learned.networks import Net, make_net, weights_of
@@ -29,7 +30,13 @@ SHAPES = {
     "joint": Shape(1, True, True),
     "joint, 2 types, HOLD": Shape(2, True, True, holds=True, max_change=1),
 }
+ADVISED = {
+    "placement, advised": Shape(1, True, False, True, True, advised=True),
+    "scaling, advised": Shape(2, False, True, max_change=3, advised=True),
+    "joint, advised": Shape(2, True, True, rejects=True, advised=True),
+}
 NETWORKS = ("equivariant", "mlp")
+ADVISER = "aladdin_plus+aladdin"
 
 
 def net(shape: Shape, network: str = "equivariant", slots: int = 8, seed: int = 0, hidden: int = 32) -> Net:
@@ -49,6 +56,7 @@ def card(shape: Shape, network: str = "equivariant", slots: int = 8, hidden: int
         "network": network,
         "shape": shape,
         "hidden": hidden,
+        "adviser": ADVISER if shape.advised else "",
         "slots": slots if network == "mlp" else None,
         "observation_version": OBSERVATION_VERSION,
         "scenarios": ("toy",),
@@ -69,8 +77,8 @@ def write(path: Path, shape: Shape, network: str = "equivariant", slots: int = 8
     return str(path)
 
 
-def observations(shape: Shape, slots: int, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Random ones: every status, some slots OFF or without room, sometimes all of them."""
+def observations(shape: Shape, slots: int, n: int, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Random ones: every status, some slots OFF or without room, sometimes all of them; advice where it is given."""
     rng = np.random.default_rng(seed)
     workers = rng.uniform(-1.0, 3.0, (n, slots, 24)).astype(np.float32)
     status = rng.integers(-1, 4, (n, slots))
@@ -84,7 +92,11 @@ def observations(shape: Shape, slots: int, n: int, seed: int = 0) -> tuple[np.nd
     workers[2, :, W.can_place] = 0.0
     request = rng.uniform(0.0, 2.0, (n, 10)).astype(np.float32)
     cluster = rng.uniform(-1.0, 2.0, (n, cluster_size(shape.types))).astype(np.float32)
-    return workers, request, cluster
+    if not shape.advised:
+        return workers, request, cluster
+    advice = rng.uniform(0.0, 1.0, (n, SIZE)).astype(np.float32)
+    advice[:, 0] = rng.integers(-1, shape.actions(slots), n)
+    return workers, request, cluster, advice
 
 
 def in_torch(network: Net, *arrays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

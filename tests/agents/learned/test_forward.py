@@ -17,7 +17,7 @@ from aladdin_env import InputError
 from aladdin_env.envs.spaces import Actions, observation_space
 
 from . import samples
-from .samples import NETWORKS, SHAPES
+from .samples import ADVISED, NETWORKS, SHAPES
 
 
 def forward(network, shape: Shape, name: str, slots: int) -> Forward:
@@ -28,10 +28,14 @@ def masked(logits: np.ndarray, mask: np.ndarray) -> int:
     return int(np.where(mask.astype(bool), logits, -np.inf).argmax())
 
 
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("name", NETWORKS)
+KINDS = [(network, shape) for network in NETWORKS for shape in SHAPES]
+KINDS += [("equivariant", shape) for shape in ADVISED]
+
+
+@pytest.mark.parametrize(("name", "shape"), KINDS)
 @pytest.mark.parametrize("slots", [4, 16])
 def test_random_observations_give_the_logits_and_the_argmax_of_torch(shape, name, slots):
+    shape = (SHAPES | ADVISED)[shape]
     network = samples.net(shape, name, slots, seed=3)
     arrays = samples.observations(shape, slots, 1500)
     expected, _ = samples.in_torch(network, *arrays)

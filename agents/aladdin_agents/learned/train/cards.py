@@ -34,13 +34,15 @@ def make_card(
         command: What was typed.
         results: What it has reached.
     """
-    shape = Shape.of(config.decides, whole.types)
+    steers = config.network.kind == "steered"
+    shape = Shape.of(config.decides, whole.types, bool(config.network.adviser))
     is_mlp = config.network.kind == "mlp"
     return Card(
         kind=shape.kind,
         network=config.network.kind,
         shape=shape,
-        hidden=config.network.hidden,
+        hidden=0 if steers else config.network.hidden,
+        adviser=config.network.adviser,
         slots=whole.slots if is_mlp else None,
         observation_version=OBSERVATION_VERSION,
         scenarios=tuple(scenarios),

@@ -10,6 +10,7 @@ from typing import Any
 
 import tomli_w
 
+from aladdin_agents.learned.advice import check_adviser
 from aladdin_agents.learned.train.fields import by_path, choice, laid_over, number, plain, read
 from aladdin_env.envs.spaces import Task
 from aladdin_env.errors import InputError
@@ -17,7 +18,7 @@ from aladdin_traces import checks
 from aladdin_traces.files import whole_file
 
 TASKS = ("placement", "scaling", "joint")
-NETWORKS = ("equivariant", "mlp")
+NETWORKS = ("equivariant", "mlp", "steered")
 #: In place of names of scenarios: the training split of the benchmark.
 BENCHMARK = "benchmark"
 _HUGE = 10**12
@@ -28,14 +29,20 @@ class Network:
     """The policy's network.
 
     Attributes:
-        kind: "equivariant" (any number of workers and worker types) or "mlp" (those of the one fleet given).
+        kind: "equivariant" (any number of workers and worker types), "mlp" (those of the one fleet given), or
+            "steered": no network, but what steers Aladdin, found by a search over whole episodes.
         hidden: Width of its layers.
         start: Checkpoint (``.npz``) of such a network to begin with, in place of imitation; "": none.
+        adviser: ``placement+scaler`` whose advice the network gets, and at first follows, in place of imitation;
+            "": none.
+        trust: ... how far the logit of what is advised is above the others at first.
     """
 
     kind: str = choice("equivariant", NETWORKS)
     hidden: int = number(32, 1, 1024)
     start: str = ""
+    adviser: str = ""
+    trust: float = number(6.0, 0.0, 100.0)
 
 
 @dataclass(frozen=True)
@@ -205,6 +212,27 @@ class Stages:
 
 
 @dataclass(frozen=True)
+class Search:
+    """CMA-ES over whole episodes (Hansen and Ostermeier 2001, the library ``cma``): of a steered policy.
+
+    Attributes:
+        population: Candidates in a generation; 0: 4 + 3 ln(weights).
+        sigma: Standard deviation of the first candidates' weights about 0.
+        sets: Every generation meets one of so many sets of episodes, one episode of each training scenario in a set.
+        target: Attainment below which a miss counts, where the expert attains it.
+        average: What is validated and kept is an average of the generations' means, of which a new one leaves this share.
+        processes: That simulate; 0: as many as there are CPUs. The result does not depend on it.
+    """
+
+    population: int = number(0, 0, 10_000)
+    sigma: float = number(0.08, 1e-6, 10.0)
+    sets: int = number(4, 1, 1000)
+    target: float = number(0.992, 0.0, 0.9999)
+    average: float = number(0.85, 0.0, 0.9999)
+    processes: int = number(0, 0, 1024)
+
+
+@dataclass(frozen=True)
 class Config:
     """A training run.
 
@@ -212,7 +240,7 @@ class Config:
         task: "placement", "scaling" or "joint".
         scenarios: "benchmark", or names of presets and TOML files.
         seed: Of everything random.
-        steps: Decisions to learn from, by PPO.
+        steps: Decisions to learn from, by PPO; or episodes to simulate, by search.
         checkpoint_every: Decisions from one checkpoint to the next: a kill loses no more.
     """
 
@@ -229,6 +257,7 @@ class Config:
     curriculum: Curriculum = field(default_factory=Curriculum)
     validation: Validation = field(default_factory=Validation)
     stages: Stages = field(default_factory=Stages)
+    search: Search = field(default_factory=Search)
 
     @property
     def places(self) -> bool:
@@ -244,9 +273,8 @@ class Config:
     def decides(self) -> Task:
         """The environments' task."""
         e = self.environment
-        return Task(
-            self.places, self.scales, self.places and e.allow_hold, self.places and e.allow_reject, e.max_change
-        )
+        acts = self.places and self.network.kind != "steered"
+        return Task(self.places, self.scales, acts and e.allow_hold, acts and e.allow_reject, e.max_change)
 
     @property
     def rollout(self) -> int:
@@ -341,6 +369,10 @@ def _check(config: Config) -> None:
         raise InputError("scenarios", [], f"give {BENCHMARK!r}, or names of scenarios")
     if BENCHMARK in config.scenarios and len(config.scenarios) > 1:
         raise InputError("scenarios", list(config.scenarios), f"give {BENCHMARK!r} alone, or names of scenarios")
+    if config.network.adviser:
+        check_adviser("network.adviser", config.network.adviser)
+        if config.network.kind == "mlp":
+            raise InputError("network.adviser", config.network.adviser, "an MLP takes no advice: take equivariant")
     if config.learner.batch_size > config.rollout:
         mend = f"give at most environment.envs * learner.n_steps, {config.rollout}"
         raise InputError("learner.batch_size", config.learner.batch_size, mend)

@@ -47,6 +47,7 @@ class FramedPolicy(ClusterPolicy):
                 obs["workers"][rows, : slots * WORKER].view(-1, slots, WORKER),
                 obs["request"][rows],
                 obs["cluster"][rows, : CLUSTER + TYPE * types],
+                obs["advice"][rows] if "advice" in obs else None,
             )
             logits[rows[:, None], self._numbers[k]] = own[0]
             values[rows] = own[1]

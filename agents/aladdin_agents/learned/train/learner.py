@@ -78,7 +78,8 @@ def make_learner(config: Config, pool: PooledVecEnv) -> ClusterPPO:
     kwargs: dict[str, Any] = {
         "network": config.network.kind,
         "hidden": config.network.hidden,
-        "shape": Shape.of(config.decides, pool.whole.types),
+        "shape": Shape.of(config.decides, pool.whole.types, bool(config.network.adviser)),
+        "trust": config.network.trust,
     }
     if several:
         kwargs["frames"] = tuple((frame.slots, frame.types) for frame in pool.frames)

@@ -13,7 +13,7 @@ import numpy as np
 
 from aladdin_agents.learned.card import Card
 from aladdin_agents.learned.checkpoint import Weights, sizes_of
-from aladdin_agents.learned.layout import KINDS_OF_TYPE, TYPE
+from aladdin_agents.learned.layout import KINDS_OF_TYPE, TYPE, trusts
 from aladdin_agents.learned.shape import Shape
 from aladdin_env.errors import InputError
 
@@ -26,11 +26,15 @@ def merge(placement: tuple[Weights, Card], scaling: tuple[Weights, Card], comman
     Raises:
         InputError: a half of another kind, or one that is an MLP.
     """
+    network = scaling[1].network
     for half, kind in ((placement, "placement"), (scaling, "scaling")):
-        if half[1].kind != kind or half[1].network != "equivariant":
+        if half[1].kind != kind or half[1].network == "mlp" or half[1].network != network:
             found = f"{half[1].network} for {half[1].kind}"
-            raise InputError(f"stages.{kind}", found, f"give an equivariant checkpoint for {kind}")
+            mend = f"give an equivariant checkpoint for {kind}, or steered ones for both"
+            raise InputError(f"stages.{kind}", found, mend)
     card = _card(placement[1], scaling[1], command)
+    if network == "steered":
+        return {**placement[0], **scaling[0]}, card
     weights: Weights = {name: np.zeros(size, dtype=np.float32) for name, size in sizes_of(card).items()}
     at = placement[1].hidden
     _put(weights, placement[0], slice(0, at), card.hidden)
@@ -40,13 +44,19 @@ def merge(placement: tuple[Weights, Card], scaling: tuple[Weights, Card], comman
             weights[name][:] = placement[0][name]
     for name in ("keep.bias", "type2.bias", "value2.bias"):
         weights[name][:] = scaling[0][name]
+    for half in (placement, scaling):
+        for name in trusts(half[1].shape):
+            weights[f"{name}.bias"][:] = half[0][f"{name}.bias"]
     weights["value2.weight"][:, :at] = 0.0
     return weights, card
 
 
 def _card(placement: Card, scaling: Card, command: str) -> Card:
     one, other = placement.shape, scaling.shape
-    shape = Shape(max(one.types, other.types), True, True, one.holds, one.rejects, other.max_change)
+    if placement.adviser != scaling.adviser:
+        raise InputError("stages.scaling", scaling.adviser or "no adviser", f"the placement has {placement.adviser!r}")
+    types = max(one.types, other.types)
+    shape = Shape(types, True, True, one.holds, one.rejects, other.max_change, one.advised)
     return replace(
         placement,
         kind="joint",
@@ -63,6 +73,9 @@ def _card(placement: Card, scaling: Card, command: str) -> Card:
 def _put(weights: Weights, half: Weights, units: slice, hidden: int) -> None:
     """The layers of a half, at its ``units`` among the ``hidden`` of each layer."""
     own = units.stop - units.start
+    for name in ("trust_place", "trust_scale"):
+        if f"{name}.weight" in half:
+            weights[f"{name}.weight"][:, units] = half[f"{name}.weight"]
     for name in ("worker1", "worker2", "context", "value1", "score1", "type1"):
         if f"{name}.bias" in half:
             weights[f"{name}.bias"][units] = half[f"{name}.bias"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -17,12 +18,15 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
+from aladdin_agents.learned.advice import SIZE
 from aladdin_agents.learned.shape import Shape
+from aladdin_agents.learned.train.experts import Experts
 from aladdin_env.envs.engine import Engine
 from aladdin_env.envs.sb3 import SB3VecEnv
 from aladdin_env.envs.spaces import Task
 from aladdin_env.envs.step import COUNTERS
 from aladdin_env.features import LIMIT, REQUEST_FEATURES, WORKER_FEATURES, cluster_size
+from aladdin_env.policy import make_policy
 from aladdin_env.scenario import Scenario
 
 Observation = dict[str, NDArray[Any]]
@@ -58,9 +62,11 @@ def numbering(task: Task, small: Frame, large: Frame) -> NDArray[np.int64]:
 class _Part:
     """A native batch within the whole."""
 
-    def __init__(self, envs: SB3VecEnv, task: Task, whole: Frame, frame: int, first: int) -> None:
+    def __init__(self, envs: SB3VecEnv, task: Task, whole: Frame, frame: int, first: int, adviser: str) -> None:
         self.envs = envs
         self.engine: Engine = envs.native.engine
+        advisers = partial(make_policy, adviser)
+        self.advisers = Experts(self.engine, advisers, "network.adviser") if adviser else None
         self.here = slice(first, first + envs.num_envs)
         self.frame = frame
         own = Frame.of(self.engine.scenario)
@@ -73,12 +79,20 @@ class _Part:
         time_s: NDArray[np.float64] = self.engine.out.counters[COUNTERS.index("time_s")].copy()
         return time_s
 
+    def begin(self, environments: Iterable[int]) -> None:
+        """Episodes have begun in these environments."""
+        if self.advisers is not None:
+            for e in environments:
+                self.advisers.begin(e)
+
     def put(self, given: Observation, out: Observation) -> None:
-        """Copy observations of this part to their place in those of the whole."""
+        """Copy observations of this part to their place in those of the whole; advice in the part's own numbers."""
         for name in ("workers", "request", "cluster"):
             array = given[name]
             out[name][self.here, : array.shape[1]] = array
         out["mask"][self.here, self.numbers] = given["mask"]
+        if self.advisers is not None:
+            out["advice"][self.here] = self.advisers.advice()
         if "frame" in out:
             out["frame"][self.here] = self.frame
 
@@ -92,6 +106,7 @@ class PooledVecEnv(VecEnv):
         parts: At least one; all of the same task.
         task: What the agent decides.
         names: Of all scenarios that episodes may have.
+        adviser: Policy whose advice is part of the observations (``advice``); "": nobody's.
 
     Attributes:
         names: The same.
@@ -100,7 +115,7 @@ class PooledVecEnv(VecEnv):
         elapsed_s: Seconds from the last decision to this one in each environment; 0 where an episode has just begun.
     """
 
-    def __init__(self, parts: Sequence[SB3VecEnv], task: Task, names: Sequence[str]) -> None:
+    def __init__(self, parts: Sequence[SB3VecEnv], task: Task, names: Sequence[str], adviser: str = "") -> None:
         own = [Frame.of(part.native.scenario) for part in parts]
         self.task = task
         self.names = tuple(dict.fromkeys(names))
@@ -109,7 +124,7 @@ class PooledVecEnv(VecEnv):
         self.whole = Frame(max(f.slots for f in own), max(f.types for f in own))
         firsts = np.cumsum([0, *(part.num_envs for part in parts)])
         self.parts = [
-            _Part(part, task, self.whole, self.frames.index(frame), int(first))
+            _Part(part, task, self.whole, self.frames.index(frame), int(first), adviser)
             for part, frame, first in zip(parts, own, firsts[:-1], strict=True)
         ]
         self._weigh: Weigh | None = None
@@ -130,6 +145,8 @@ class PooledVecEnv(VecEnv):
             name: spaces.Box(-LIMIT, LIMIT, (size,), np.float32) for name, size in sizes.items()
         }
         boxes["mask"] = spaces.MultiBinary(self.whole.actions(self.task))
+        if self.parts[0].advisers is not None:
+            boxes["advice"] = spaces.Box(-LIMIT, np.inf, (SIZE,), np.float32)
         if len(self.frames) > 1:
             boxes["frame"] = spaces.Box(0.0, len(self.frames) - 1.0, (1,), np.float32)
         return boxes
@@ -163,6 +180,7 @@ class PooledVecEnv(VecEnv):
         self._reset_seeds()
         for part in self.parts:
             self._weigh_some(part, range(part.envs.num_envs))
+            part.begin(range(part.envs.num_envs))
         return self._together(given)
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -186,6 +204,7 @@ class PooledVecEnv(VecEnv):
                 told[e]["scenario"] = names[e]
                 del told[e]["terminal_observation"]  # no episode is truncated: nobody needs it
             self._weigh_some(part, ended)
+            part.begin(ended)
             given.append(observation)
             infos += told
         return self._together(given), rewards, dones, infos
@@ -193,7 +212,8 @@ class PooledVecEnv(VecEnv):
     def _together(self, given: Sequence[Observation]) -> Observation:
         if len(given) == 1:
             self._masks = given[0]["mask"].astype(np.bool_)
-            return given[0]
+            advisers = self.parts[0].advisers
+            return given[0] if advisers is None else given[0] | {"advice": advisers.advice().copy()}
         assert isinstance(self.observation_space, spaces.Dict)
         boxes = self.observation_space.spaces.items()
         out = {name: np.zeros((self.num_envs, *(box.shape or ())), box.dtype) for name, box in boxes}

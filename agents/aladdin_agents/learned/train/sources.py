@@ -68,6 +68,24 @@ def sources_of(config: Config) -> tuple[Source, ...]:
     return tuple(Source(one.name, (one,), partial(randomised_scenario, one, scale=spread)) for one in found)
 
 
+def single_sources(config: Config) -> tuple[Source, ...]:
+    """The same, but each scenario a source of its own.
+
+    Raises:
+        InputError: a scenario that there is not.
+    """
+    if config.scenarios != (BENCHMARK,):
+        return sources_of(config)
+    from aladdin_agents.benchmark import training_groups
+
+    found = []
+    for group in training_groups(config.task):
+        for case in group.cases:
+            sampler = replace(group, cases=(case,)).sampler(load=(1.0, 1.0), spread=config.environment.randomise)
+            found.append(Source(case.name, (case.scenario,), sampler))
+    return tuple(found)
+
+
 def check_names(names: Sequence[str], field: str) -> None:
     """Refuse two scenarios of one name: by it results and prices are told apart."""
     for name in names:
@@ -167,4 +185,4 @@ def make_pool(config: Config, sources: Sequence[Source], load: Load) -> Any:
         made = {"scenario": source.scenario, "scenario_sampler": sampler, **env_options(config)}
         parts.append(SB3VecEnv.make(env_id(config.task), count, **made))
     names = [scenario.name for source in sources for scenario in source.scenarios]
-    return PooledVecEnv(parts, config.decides, names)
+    return PooledVecEnv(parts, config.decides, names, config.network.adviser)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from aladdin_agents.learned.checkpoint import load, save
 from aladdin_agents.learned.train.config import Config, Stages, read_config
+from aladdin_agents.learned.train.keeper import Outcome
 from aladdin_agents.learned.train.lock import make_folder
 from aladdin_agents.learned.train.merge import merge
-from aladdin_agents.learned.train.run import Outcome, Run, begun_with, train
+from aladdin_agents.learned.train.run import begun_with, train
 from aladdin_env.errors import InputError
 
 _MERGED = "merged.npz"
@@ -32,7 +33,7 @@ def train_in_stages(config: Config, out: Path, resume: bool, command: str) -> Ou
     weights, card = merge(load(placement), load(scaling), command)
     save(out / _MERGED, weights, card)
     joint = begun_with(replace(config, stages=Stages()), out / _MERGED, card.hidden)
-    return Run(joint, out, command).go(resume)
+    return train(joint, out, resume=resume, command=command)
 
 
 def _half(config: Config, name: str, kind: str, out: Path, resume: bool, command: str) -> Path:

@@ -82,10 +82,31 @@ def trials_of(config: Config) -> tuple[Trial, ...]:
     return tuple(made)
 
 
-def learned(checkpoint: Path, scenario: Scenario) -> Combined:
-    """The policy of a checkpoint; of one that only scales the placement must not be asked."""
-    policy: Any = load_policy(checkpoint, scenario)
+def completed(config: Config, policy: Combined, scenario: Scenario) -> Combined:
+    """What the task leaves to others is theirs, as in the environments."""
+    chosen = config.environment
+    if config.task == "placement" and chosen.scaler != "static":
+        return Combined(policy.placement, make_scaler(chosen.scaler, scenario))
+    if config.task == "placement":
+        return Combined(policy.placement)
+    if config.task == "scaling":
+        return Combined(make_policy(chosen.placement, scenario).placement, policy.scaler)
+    return policy
+
+
+def expert_of(config: Config, scenario: Scenario) -> Combined:
+    """The policy that others are compared with."""
+    return completed(config, make_policy(config.imitation.expert, scenario), scenario)
+
+
+def as_combined(policy: Any) -> Combined:
+    """What a checkpoint decides; of one that only scales the placement must not be asked."""
     return combine(policy) if isinstance(policy, Placement) else Combined(policy, policy)
+
+
+def learned(checkpoint: Path, scenario: Scenario) -> Combined:
+    """The policy of a checkpoint."""
+    return as_combined(load_policy(checkpoint, scenario))
 
 
 def _cut(scenario: Scenario, horizon_s: float) -> Scenario:
@@ -151,18 +172,7 @@ class Validator:
         return {name: dict(zip(_MEASURES, values, strict=True)) for name, values in means.items()}
 
     def _learned(self, checkpoint: Path, scenario: Scenario) -> Combined:
-        return self._completed(learned(checkpoint, scenario), scenario)
+        return completed(self._config, learned(checkpoint, scenario), scenario)
 
     def _expert(self, scenario: Scenario) -> Combined:
-        return self._completed(make_policy(self._config.imitation.expert, scenario), scenario)
-
-    def _completed(self, policy: Combined, scenario: Scenario) -> Combined:
-        """What the task leaves to others is theirs, as in the environments."""
-        chosen = self._config.environment
-        if self._config.task == "placement" and chosen.scaler != "static":
-            return Combined(policy.placement, make_scaler(chosen.scaler, scenario))
-        if self._config.task == "placement":
-            return Combined(policy.placement)
-        if self._config.task == "scaling":
-            return Combined(make_policy(chosen.placement, scenario).placement, policy.scaler)
-        return policy
+        return expert_of(self._config, scenario)

@@ -15,7 +15,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from aladdin_agents.learned.checkpoint import load, load_zip
 from aladdin_agents.learned.networks import weights_of
@@ -25,7 +24,7 @@ from aladdin_agents.learned.train.config import write_config
 from aladdin_agents.learned.train.run import Run, train
 from aladdin_env.errors import InputError
 from aladdin_env.policy import make_policy
-from tests.agents.learned.train.toys import elastic, small, too_many, written
+from tests.agents.learned.train.toys import elastic, events, small, too_many, written
 
 
 def scaling_run(tmp_path, **more):
@@ -48,7 +47,7 @@ def test_a_resumed_run_goes_on_where_it_was(tmp_path):
     assert run._open(resume=True)
     assert run.steps == before["steps"] == 1024
     assert run.model._n_updates == before["updates"] > 0
-    assert run.history == before["history"] and run.prices.state() == before["prices"] != {}
+    assert run.keeper.history == before["history"] and run.prices.state() == before["prices"] != {}
     assert run.load.state() == before["load"]
     assert run.model.rewards.sums.tolist() == before["reward"]
     assert state.random_state()["numpy"] == before["random"]["numpy"]
@@ -190,12 +189,6 @@ def test_a_run_begins_with_a_checkpoint(tmp_path):
     wider = scaling_run(tmp_path, steps=256, network={"start": str(best), "hidden": 9})
     with pytest.raises(InputError, match=r"network.start: .* equivariant 8 for scaling, with other actions or layers"):
         train(wider, tmp_path / "three")
-
-
-def events(folder):
-    found = EventAccumulator(str(folder / "tb"), size_guidance={"images": 0, "histograms": 0, "scalars": 0})
-    found.Reload()
-    return found
 
 
 @pytest.mark.slow

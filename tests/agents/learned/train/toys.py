@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 from aladdin_agents.learned.train.config import Config, config_from
 from aladdin_env.scenario import SLO, ColdStart, Fleet, Scenario, WorkerType
 from aladdin_env.scenario_file import write_scenario
@@ -48,6 +50,13 @@ def written(scenario: Scenario, folder: Path) -> str:
     path = folder / f"{scenario.name}.toml"
     write_scenario(scenario, path)
     return str(path)
+
+
+def events(folder: Path) -> EventAccumulator:
+    """The event files of a run, read."""
+    found = EventAccumulator(str(folder / "tb"), size_guidance={"images": 0, "histograms": 0, "scalars": 0})
+    found.Reload()
+    return found
 
 
 def small(task: str, scenario: str, **tables: object) -> Config:
