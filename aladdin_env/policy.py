@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from aladdin_env.compiled import compiled, fingerprinted_cache
+from aladdin_env.compiled import fingerprinted_cache
 from aladdin_env.errors import InputError, suggest
 from aladdin_env.scenario import Scenario
 from aladdin_env.simulator.core import KERNEL_SIGNATURE
@@ -93,13 +93,13 @@ class Kernel:
 
     def place(self, view: ClusterView, request: RequestView) -> int:
         """One decision from Python, with the same compiled code (its memory is the view's)."""
+        return self.place_with(view._world.memory, view, request)
+
+    def place_with(self, memory: NDArray[np.float64], view: ClusterView, request: RequestView) -> int:
+        """The same with a memory of the caller's, as long as the kernel's own."""
         w = view._world
-        return int(
-            _call(
-                self.function, w.workers, w.requests, w.cluster, w.types, w.laws, w.slo, w.lengths, w.memory,
-                request.index,
-            )
-        )  # fmt: skip
+        entry = _entry(self.function)
+        return int(entry(w.workers, w.requests, w.cluster, w.types, w.laws, w.slo, w.lengths, memory, request.index))
 
 
 def kernel_from(module: str, qualname: str, name: str, needs_progress: bool, memory: NDArray[np.float64]) -> Kernel:
@@ -108,13 +108,17 @@ def kernel_from(module: str, qualname: str, name: str, needs_progress: bool, mem
     return Kernel(name, found.function, needs_progress, memory)
 
 
-@compiled
-def _call(
-    function: Any, workers: Any, requests: Any, cluster: Any, types: Any, laws: Any, slo: Any, lengths: Any,
-    memory: Any, r: int,
-) -> int:  # fmt: skip
-    """The way from Python into a kernel, compiled once for all of them."""
-    return int(function(workers, requests, cluster, types, laws, slo, lengths, memory, r))
+@cache
+def _entry(function: Any) -> Any:
+    """The way from Python into a kernel, which is a constant of it: as an argument it would cost ten times as much."""
+
+    @numba.njit  # type: ignore[untyped-decorator]
+    def entry(
+        workers: Any, requests: Any, cluster: Any, types: Any, laws: Any, slo: Any, lengths: Any, memory: Any, r: int
+    ) -> int:
+        return function(workers, requests, cluster, types, laws, slo, lengths, memory, r)  # type: ignore[no-any-return]
+
+    return entry
 
 
 def placement_kernel(

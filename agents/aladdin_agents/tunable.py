@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,8 +62,7 @@ class TunableKernel(Kernel):
         That of the view belongs to the policy that runs the episode, which need not be this one: a policy in Python may
         ask several compiled ones.
         """
-        own = SimpleNamespace(_world=view._world._replace(memory=self._asked))
-        return super().place(cast("ClusterView", own), request)
+        return self.place_with(self._asked, view, request)
 
     def settings(self) -> Settings:
         """The parameters by name."""

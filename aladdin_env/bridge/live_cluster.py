@@ -7,22 +7,23 @@ would: a request waits until its first token and decodes from then on; preemptio
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import numpy as np
 
-from aladdin_env.compiled import compiled
+from aladdin_env.bridge import live_state
 from aladdin_env.errors import InputError
-from aladdin_env.policy import Combined
+from aladdin_env.latency import LatencyProfile
+from aladdin_env.policy import HOLD, REJECT, Combined, Kernel
 from aladdin_env.scenario import Scenario
-from aladdin_env.simulator import laws as law
 from aladdin_env.simulator.answers import slot_answered
-from aladdin_env.simulator.batch import kv_overhead, refresh_slack
-from aladdin_env.simulator.lists import run_append, run_remove, wait_append, wait_remove
-from aladdin_env.simulator.predictor import observe_length
-from aladdin_env.simulator.requests import end_unserved
-from aladdin_env.simulator.router import arrive
 from aladdin_env.simulator.setup import Draws, Room, load, one, shape_of, write_static
-from aladdin_env.simulator.state import FINISHED, LOST, REJECTED, RUNNING, WAITING, World, allocate
+from aladdin_env.simulator.state import LOST, World, allocate
 from aladdin_env.view import ClusterView, RequestView
+from aladdin_traces import Trace
+
+_FULL = "the bridge follows no more requests at a time: raise its limit, or send fewer at once"
 
 
 class LiveCluster:
@@ -31,19 +32,34 @@ class LiveCluster:
     Args:
         scenario: The fleet as it is: types, limits, profiles, SLO; all its first workers are taken to be READY.
         draws: The requests to come, known by their index. Of an output only what has come back is ever used.
-        policy: Places the requests.
+        policy: Places the requests; it may be exchanged at any time.
     """
 
     def __init__(self, scenario: Scenario, draws: Draws, policy: Combined) -> None:
         self.policy = policy
-        memory = policy.kernel.memory if policy.kernel else np.zeros(0)
-        self.world: World = one(allocate(1, shape_of(scenario, Room.of(scenario, draws), len(memory), log=False)), 0)
+        self._kernel_memory: dict[int, np.ndarray] = {}
+        self.world: World = one(allocate(1, shape_of(scenario, Room.of(scenario, draws), 1, log=False)), 0)
         write_static(self.world, scenario)
-        load(self.world, scenario, draws, memory)
+        load(self.world, scenario, draws, np.zeros(0))
         self.world.truth["output_tokens"] = 0  # nobody can read what nobody may know
         self.view = ClusterView(self.world, scenario)
+        self._free: list[int] = []
         for hook in policy.hooks("reset"):
             hook(scenario)
+
+    @classmethod
+    def open(cls, scenario: Scenario, policy: Combined, rows: int) -> LiveCluster:
+        """One for requests that nobody knows beforehand, ``rows`` at a time at most; no worker is there yet."""
+        types = len(scenario.fleet.types)
+        ones = np.ones(rows, dtype=np.int64)
+        trace = Trace.from_arrays(np.zeros(rows), ones, ones)
+        draws = Draws(trace, np.zeros(rows), np.zeros((types, 1)), live_state.no_failures())
+        cluster = cls(scenario, draws, policy)
+        for slot in range(len(cluster.view.workers)):
+            live_state.empty_slot(cluster.world, slot)
+        cluster.world.control[0]["next_arrival"] = 0
+        cluster._free = list(range(rows - 1, -1, -1))
+        return cluster
 
     @classmethod
     def warm_up(cls, scenario: Scenario, draws: Draws, policy: Combined) -> None:
@@ -56,150 +72,173 @@ class LiveCluster:
         else:
             cluster.reject(0, 0.0)
 
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def enter(self, prompt_tokens: int, klass: int, coin: float, now_s: float) -> int:
+        """A request nobody knew of arrives; its row, which is its own until :meth:`forget`.
+
+        Args:
+            prompt_tokens: Length of its prompt.
+            klass: SLO class, 0 to 3.
+            coin: A uniform number in [0, 1), for policies that randomise.
+            now_s: Seconds since the start.
+
+        Raises:
+            InputError: there are as many requests already as there are rows.
+        """
+        if not self._free:
+            raise InputError("requests", len(self.view.requests), _FULL)
+        r = self._free.pop()
+        live_state.write_request(self.world, r, now_s, prompt_tokens, klass, coin)
+        self.arrive(r, now_s)
+        return r
+
+    def forget(self, r: int) -> None:
+        """The row of a request that has ended may be another one's."""
+        self._free.append(r)
+
     def arrive(self, r: int, now_s: float) -> None:
         """Request ``r`` has arrived, ``now_s`` seconds after the start."""
         self.world.cluster[0]["now_s"] = now_s
-        _arrive(self.world, r)
+        live_state.arrived(self.world, r)
 
     def place(self, r: int, now_s: float) -> int:
         """Ask the policy where ``r`` goes, note the answer, and return it: a slot, HOLD (ask again) or REJECT.
 
+        A request that is rejected stays as it is until :meth:`reject`.
+
         Raises:
             InputError: The policy named a slot that cannot take the request.
         """
+        answer = self.ask(self.policy, r, now_s)
+        self.carry_out(r, answer)
+        return answer
+
+    def ask(self, policy: Combined, r: int, now_s: float) -> int:
+        """What a policy, the acting one or another, would do with ``r``; nothing is changed.
+
+        Raises:
+            InputError: it named a slot that cannot take the request.
+        """
         self.world.cluster[0]["now_s"] = now_s
         request = RequestView(self.view.requests, r)
-        answer = slot_answered(self.policy.placement.name, self.policy.place(self.view, request))
-        if answer >= 0:
-            if not self.view.can_place(answer, request):
-                raise InputError("policy", self.policy.name, f"it placed a request on slot {answer}, which cannot")
-            _send(self.world, r, answer)
+        placement = policy.placement
+        if isinstance(placement, Kernel) and not hasattr(placement, "reset"):  # it has no memory of its own
+            memory = self._kernel_memory.setdefault(id(placement), placement.memory.copy())
+            answer = placement.place_with(memory, self.view, request)
+        else:
+            answer = slot_answered(placement.name, placement.place(self.view, request))
+        if answer not in (HOLD, REJECT) and not self.can_take(answer, r):
+            raise InputError("policy", policy.name, f"it placed a request on slot {answer}, which cannot")
         return answer
+
+    @property
+    def accepts_any(self) -> bool:
+        """Whether any worker takes new requests."""
+        return bool(self.world.control[0]["accepting_new"] > 0)
+
+    def accepts(self, r: int) -> bool:
+        """Whether any worker may take ``r`` now."""
+        return bool(live_state.has_taker(self.world, r))
+
+    def has_room_for(self, prompt_tokens: int) -> bool:
+        """Whether a prompt of this length fits into any slot, whoever is there."""
+        return bool(prompt_tokens <= self.view.workers["kv_capacity_tokens"].max())
+
+    @contextmanager
+    def without(self, slots: Sequence[int]) -> Iterator[None]:
+        """While active, the workers in these slots take nobody; unless that would leave none at all."""
+        shut = [slot for slot in slots if self.view.workers[slot]["accepts"]]
+        if not shut or len(shut) >= self.world.control[0]["accepting_new"]:
+            yield
+            return
+        for slot in shut:
+            live_state.shut(self.world, slot)
+        try:
+            yield
+        finally:
+            for slot in shut:
+                live_state.unshut(self.world, slot)
+
+    def can_take(self, slot: int, r: int) -> bool:
+        """Whether there is such a slot, and it may take ``r`` now."""
+        return 0 <= slot < len(self.view.workers) and self.view.can_place(slot, RequestView(self.view.requests, r))
+
+    def carry_out(self, r: int, answer: int) -> None:
+        """``r`` is on its way to a slot, or is held."""
+        if answer >= 0:
+            live_state.send(self.world, r, answer)
+        elif answer == HOLD:
+            live_state.hold(self.world, r)
 
     def token(self, r: int, now_s: float, count: int = 1) -> None:
         """``count`` more tokens of ``r`` have come back."""
         self.world.cluster[0]["now_s"] = now_s
-        for _ in range(count):
-            _token(self.world, r, now_s)
+        live_state.tokens(self.world, r, now_s, count)
 
     def finish(self, r: int, now_s: float) -> None:
         """``r`` has its last token."""
-        self._leave(r, now_s, served=True)
+        self.world.cluster[0]["now_s"] = now_s
+        live_state.finish(self.world, r, now_s)
 
     def lose(self, r: int, now_s: float) -> None:
-        """``r`` failed on its worker; nothing is learnt from its length."""
-        self._leave(r, now_s, served=False)
+        """``r`` failed on its worker, and that was its end; nothing is learnt from its length."""
+        self.world.cluster[0]["now_s"] = now_s
+        live_state.lose(self.world, r, now_s)
+        live_state.unserved(self.world, r, LOST, now_s)
+
+    def take_back(self, r: int, now_s: float) -> None:
+        """``r`` failed on its worker before its first token, and looks for another one."""
+        self.world.cluster[0]["now_s"] = now_s
+        live_state.lose(self.world, r, now_s)
+        live_state.retry(self.world, r)
+
+    def leave(self, r: int, now_s: float) -> None:
+        """The client of ``r`` has hung up: wherever it was, it is no more, and it counts for nothing."""
+        self.world.cluster[0]["now_s"] = now_s
+        live_state.leave(self.world, r, now_s)
 
     def reject(self, r: int, now_s: float) -> None:
         """``r`` was never placed and never will be."""
         self.world.cluster[0]["now_s"] = now_s
-        _reject(self.world, r, now_s)
+        live_state.reject(self.world, r, now_s)
 
-    def _leave(self, r: int, now_s: float, served: bool) -> None:
+    # --- the fleet --------------------------------------------------------------------------------------------------
+
+    def set_worker(self, slot: int, status: int, now_s: float, ready_in_s: float = 0.0) -> None:
+        """A worker is OFF, STARTING, READY, DRAINING or FAILED from now on; requests on it stay until they are told of.
+
+        Args:
+            slot: Which one.
+            status: As in ``aladdin_env.simulator.state``.
+            now_s: Seconds since the start.
+            ready_in_s: STARTING, FAILED: seconds until it is expected to be READY.
+        """
         self.world.cluster[0]["now_s"] = now_s
-        _leave(self.world, r, now_s, served)
+        live_state.set_worker(self.world, slot, status, now_s, ready_in_s)
 
+    def set_kv(self, slot: int, capacity_tokens: int, block_size: int) -> None:
+        """A worker has said how many tokens its KV memory holds for requests, and in which blocks."""
+        worker = self.world.workers[slot]
+        worker["kv_blocks"], worker["block_size"] = capacity_tokens // block_size, block_size
+        worker["kv_capacity_tokens"] = capacity_tokens
+        self.world.control[0]["smallest_capacity"] = int(self.world.workers["kv_capacity_tokens"].min())
 
-@compiled
-def _arrive(world: World, r: int) -> None:
-    arrive(world, r)
+    def see_kv(self, slot: int, used: float) -> None:
+        """A worker has said which share of its KV memory is in use, which may be more than what we sent there."""
+        live_state.see_kv(self.world, slot, used)
 
+    def set_laws(self, type_index: int, profile: LatencyProfile) -> None:
+        """The workers of a type follow these laws from now on."""
+        row = self.world.laws.shape[1]
+        self.world.laws[type_index] = profile.row(int(self.world.types[type_index]["max_num_seqs"]), row)
 
-@compiled
-def _reject(world: World, r: int, now_s: float) -> None:
-    end_unserved(world, r, REJECTED, now_s)
+    def beat(self, now_s: float) -> Sequence[int] | None:
+        """A heartbeat: what the policy wants of each worker type, None for no change; nothing is carried out."""
+        self.heartbeat(now_s)
+        return self.policy.scale(self.view)
 
-
-@compiled
-def _send(world: World, r: int, w: int) -> None:
-    """``r`` is on its way to the queue of ``w``."""
-    worker = world.workers[w]
-    request = world.requests[r]
-    request.worker = w
-    request.status = WAITING
-    worker.members += 1
-    worker.member_prompt_tokens += request.prompt_tokens
-    worker.member_predicted_tokens += request.predicted_tokens
-    worker.waiting_prefill_tokens += request.prompt_tokens
-    wait_append(world.workers, world.requests, w, r)
-
-
-@compiled
-def _token(world: World, r: int, now_s: float) -> None:
-    """One more token of ``r``: the first ends its prefill; a later one may show a decode step not seen before."""
-    request = world.requests[r]
-    w = request.worker
-    worker = world.workers[w]
-    request.generated += 1
-    if request.status == WAITING:
-        _begin_decode(world, w, r, now_s)
-    elif worker.decode_steps - request.joined_step < request.generated:
-        worker.decode_steps += 1
-        worker.context_tokens += worker.decoding
-    _count_kv(world, w)
-
-
-@compiled
-def _begin_decode(world: World, w: int, r: int, now_s: float) -> None:
-    worker = world.workers[w]
-    request = world.requests[r]
-    wait_remove(world.workers, world.requests, w, r)
-    run_append(world.workers, world.requests, w, r)
-    request.status = RUNNING
-    request.admitted_s = now_s
-    request.first_token_s = now_s
-    request.decoding = 1
-    request.computed = request.prompt_tokens
-    request.joined_step = worker.decode_steps - 1
-    worker.waiting_prefill_tokens -= request.prompt_tokens
-    worker.decoding += 1
-    worker.context_tokens += request.prompt_tokens + 1
-    key = now_s - world.laws[worker.type_index, law.OVERHEAD] - world.slo[request.klass, 1] * request.joined_step
-    if key < worker.slack_key_s[request.klass]:
-        worker.slack_key_s[request.klass] = key
-        worker.slack_owner[request.klass] = r
-
-
-@compiled
-def _count_kv(world: World, w: int) -> None:
-    """Blocks of the running requests: each holds its prompt and all tokens but the last."""
-    worker = world.workers[w]
-    size = worker.block_size
-    blocks = 0
-    r = worker.run_head
-    while r >= 0:
-        request = world.requests[r]
-        held = request.prompt_tokens + request.generated - 1 + kv_overhead(world, w)
-        blocks += (held + size - 1) // size
-        r = request.next
-    worker.kv_used_blocks = blocks
-
-
-@compiled
-def _leave(world: World, r: int, now_s: float, served: bool) -> None:
-    """``r`` leaves its worker, with its last token or without."""
-    request = world.requests[r]
-    cluster = world.cluster[0]
-    w = request.worker
-    worker = world.workers[w]
-    worker.members -= 1
-    worker.member_prompt_tokens -= request.prompt_tokens
-    worker.member_predicted_tokens -= request.predicted_tokens
-    cluster.in_flight -= 1
-    if request.status == WAITING:
-        wait_remove(world.workers, world.requests, w, r)
-        worker.waiting_prefill_tokens -= request.prompt_tokens
-    else:
-        run_remove(world.workers, world.requests, w, r)
-        worker.decoding -= 1
-        worker.context_tokens -= request.prompt_tokens + worker.decode_steps - request.joined_step
-        request.decoding = 0
-        if worker.slack_owner[request.klass] == r:
-            refresh_slack(world.workers, world.requests, world.laws, world.slo, w, request.klass)
-        _count_kv(world, w)
-    request.status = FINISHED if served else LOST
-    request.finish_s = now_s
-    if served:
-        worker.finished += 1
-        cluster.finished += 1
-        observe_length(world.lengths, request.prompt_tokens, request.generated)
+    def heartbeat(self, now_s: float) -> None:
+        """Note what happened since the heartbeat before."""
+        self.world.cluster[0]["now_s"] = now_s
+        live_state.heartbeat(self.world, now_s)

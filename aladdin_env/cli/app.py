@@ -13,11 +13,16 @@ from typer.core import TyperGroup
 
 from aladdin_env.cli.bench import bench
 from aladdin_env.cli.compare import compare
+from aladdin_env.cli.conformance import conformance
 from aladdin_env.cli.exit_codes import INTERRUPTED, OUTSIDE_FAULT, USER_ERROR
 from aladdin_env.cli.listings import policies, scenarios
 from aladdin_env.cli.plan import plan
+from aladdin_env.cli.replay_log import replay_log
+from aladdin_env.cli.serve import serve
+from aladdin_env.cli.shadow_report import shadow_report
 from aladdin_env.cli.simulate import simulate
 from aladdin_env.cli.trace import trace
+from aladdin_env.cli.worker import worker
 from aladdin_env.errors import InputError, OutsideFault
 
 
@@ -72,9 +77,14 @@ app.command()(compare)
 app.command()(simulate)
 app.command()(plan)
 app.command()(bench)
+app.command()(conformance)
 app.add_typer(scenarios, name="scenarios")
 app.add_typer(trace, name="trace")
 app.command()(policies)
+app.command()(serve)
+app.command()(shadow_report)
+app.command()(replay_log)
+app.command()(worker)
 for entry in sorted(metadata.entry_points(group="aladdin.commands")):
     command = entry.load()  # these modules are light: what they need is imported when they run
     if isinstance(command, typer.Typer):  # several commands under one name

@@ -100,7 +100,7 @@ def _end_prefills(world: World, w: int, now_s: float) -> None:
 
 
 @inlined
-def _end_step(world: World, w: int, now_s: float) -> None:
+def end_step(world: World, w: int, now_s: float) -> None:
     """The current step (or run of decode steps) of worker ``w`` is over."""
     worker = world.workers[w]
     step = worker.step
@@ -149,7 +149,7 @@ def _worker_event(world: World, w: int, now_s: float, control_s: float) -> None:
     if worker.step < PREFILLING:
         become_ready_or_restart(world, w, now_s)
         return
-    _end_step(world, w, now_s)
+    end_step(world, w, now_s)
     if worker.status == OFF:
         return
     if _is_alone(world, now_s, control_s):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aladdin_env.compiled import compiled
+from aladdin_env.compiled import compiled, inlined
 from aladdin_env.errors import InputError
 from aladdin_env.scenario import Scenario, WorkerType
 from aladdin_env.simulator import laws
@@ -302,6 +302,41 @@ def _load_prefixes(world: World, scenario: Scenario, trace: Trace) -> None:
     world.prefixes["hit_tokens"][:n] = 0
 
 
+@inlined
+def write_request(
+    requests: Array, truth: Array, r: int, arrival_s: float, prompt_tokens: int, output_tokens: int, klass: int,
+    coin: float, factor: float,
+) -> None:  # fmt: skip
+    """Make row ``r`` a request that is yet to arrive."""
+    request = requests[r]
+    request.arrival_s = arrival_s
+    request.admitted_s = np.nan
+    request.first_token_s = np.nan
+    request.finish_s = np.nan
+    request.joined_step = 0
+    request.coin = coin
+    request.predicted_tokens = factor
+    request.prompt_tokens = prompt_tokens
+    request.generated = 0
+    request.computed = 0
+    request.worker = NONE
+    request.next = NONE
+    request.prev = NONE
+    request.preemptions = 0
+    request.retries = 0
+    request.status = PENDING
+    request.stage = NEW
+    request.decoding = 0
+    request.klass = klass
+    request.missed = 0
+    hidden = truth[r]
+    hidden.output_tokens = output_tokens
+    hidden.limit = 0
+    hidden.chunk = 0
+    hidden.source = NONE
+    hidden.hold_until_s = 0.0
+
+
 @compiled
 def _fill(
     requests: Array, truth: Array, arrival_s: Array, prompt: Array, output: Array, klass: Array, coins: Array,
@@ -309,33 +344,8 @@ def _fill(
 ) -> None:  # fmt: skip
     """Requests that are yet to come, each record written once."""
     for r in range(len(arrival_s)):
-        request = requests[r]
-        request.arrival_s = arrival_s[r]
-        request.admitted_s = np.nan
-        request.first_token_s = np.nan
-        request.finish_s = np.nan
-        request.joined_step = 0
-        request.coin = coins[r]
-        request.predicted_tokens = factors[r] if len(factors) > 0 else 0.0
-        request.prompt_tokens = prompt[r]
-        request.generated = 0
-        request.computed = 0
-        request.worker = NONE
-        request.next = NONE
-        request.prev = NONE
-        request.preemptions = 0
-        request.retries = 0
-        request.status = PENDING
-        request.stage = NEW
-        request.decoding = 0
-        request.klass = klass[r]
-        request.missed = 0
-        hidden = truth[r]
-        hidden.output_tokens = output[r]
-        hidden.limit = 0
-        hidden.chunk = 0
-        hidden.source = NONE
-        hidden.hold_until_s = 0.0
+        factor = factors[r] if len(factors) > 0 else 0.0
+        write_request(requests, truth, r, arrival_s[r], prompt[r], output[r], klass[r], coins[r], factor)
 
 
 @compiled

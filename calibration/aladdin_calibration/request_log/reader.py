@@ -1,4 +1,4 @@
-"""Reading served request logs from CSV, Parquet or JSON lines.
+"""Reading served request logs from CSV, Parquet or JSON lines, and the decision logs of Aladdin's bridge.
 
 A log has one row per request and these columns, each under any of its names; further columns are passed over.
 
@@ -9,6 +9,9 @@ A log has one row per request and these columns, each under any of its names; fu
 ``prompt_tokens``   ``input_toks``, ``input_tokens``: prompt length in tokens
 ``output_tokens``   ``output_toks``, ``completion_tokens``: tokens generated
 ==================  ==============================================================================
+
+Of a decision log the requests that were streamed to their end are read; each reaches its server when it is sent there,
+and a column ``worker`` tells the servers apart.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from aladdin_calibration.request_log.log import RequestLog
 from aladdin_traces.checks import TOKENS_MAX
 from aladdin_traces.containers import open_table
 from aladdin_traces.errors import InputError, suggest
+from aladdin_traces.readers.aladdin_log import DecisionLog, is_log
 from aladdin_traces.source import Source, open_source
 from aladdin_traces.tables import BoolArray, Table
 
@@ -30,7 +34,7 @@ FIRST_TOKEN = ("first_token_s", "first_token_time_s")
 LAST_TOKEN = ("last_token_s", "finish_s", "last_token_time_s")
 PROMPT = ("prompt_tokens", "input_toks", "input_tokens")
 OUTPUT = ("output_tokens", "output_toks", "completion_tokens")
-RUN = ("run", "hardware", "gpu", "model", "tp", "dp", "vllm", "max_num_seqs", "max_num_batched_tokens")
+RUN = ("run", "worker", "hardware", "gpu", "model", "tp", "dp", "vllm", "max_num_seqs", "max_num_batched_tokens")
 """Columns that tell runs apart: a log must have one value in each of them."""
 
 
@@ -46,8 +50,7 @@ def read_request_log(path: str | os.PathLike[str], where: Mapping[str, str] | No
             left, or what `RequestLog.from_arrays` refuses.
     """
     source, where = open_source(path), dict(where or {})
-    numbers = (*ARRIVAL, *FIRST_TOKEN, *LAST_TOKEN, *PROMPT, *OUTPUT)
-    table = open_table(source, numbers, _labels(source, where))
+    table = _table(source, where)
     table.require(ARRIVAL, FIRST_TOKEN, LAST_TOKEN, PROMPT, OUTPUT)
     kept = _chosen(table, where)
     times = [table.numbers(*names, low=-np.inf) for names in (ARRIVAL, FIRST_TOKEN, LAST_TOKEN)]
@@ -66,9 +69,12 @@ def read_request_log(path: str | os.PathLike[str], where: Mapping[str, str] | No
     return RequestLog.from_arrays(*(values[kept] for values in (*times, *lengths)))
 
 
-def _labels(source: Source, where: Mapping[str, str]) -> list[str]:
-    """Columns to compare as text: those of `where`, and those that tell runs apart."""
-    return [*where, *(name for name in RUN if name not in where)]
+def _table(source: Source, where: Mapping[str, str]) -> Table:
+    """Columns of numbers; and to compare as text those of ``where``, and those that tell runs apart."""
+    if is_log(source):
+        return DecisionLog(source).served()
+    numbers = (*ARRIVAL, *FIRST_TOKEN, *LAST_TOKEN, *PROMPT, *OUTPUT)
+    return open_table(source, numbers, [*where, *(name for name in RUN if name not in where)])
 
 
 def _chosen(table: Table, where: Mapping[str, str]) -> BoolArray:

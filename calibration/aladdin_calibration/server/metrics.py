@@ -4,62 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from aladdin_calibration.server.client import Client, ServerFault
-from aladdin_traces.errors import InputError
+from aladdin_env.bridge.workers.scrape import METRICS_PATH, Scrape, parse
 
-if TYPE_CHECKING:
-    from prometheus_client import Metric
+__all__ = ["Scrape", "Watch", "idle", "scrape"]
 
 _SETTLE_S = 5.0  # a server takes a moment to notice that we hung up
 _POLL_S = 0.05
-_SUMMED = {
-    "vllm:num_requests_running": "running",
-    "vllm:num_requests_waiting": "waiting",
-    "vllm:time_to_first_token_seconds_count": "begun",
-    "http_requests_total": "asked",
-    "vllm:request_success_total": "finished",
-    "vllm:request_prefill_time_seconds_sum": "prefill_s",
-    "vllm:request_prefill_time_seconds_count": "prefills",
-    "vllm:prefix_cache_hits_total": "hit_tokens",
-}
-
-
-@dataclass(frozen=True)
-class Scrape:
-    """One look at a server's metrics; a series that is missing is None, never 0.
-
-    Attributes:
-        running: Requests in the batch.
-        waiting: Requests in the queue.
-        asked: Completions that were asked for over HTTP and have ended, whatever became of them.
-        begun: Requests that got a first token since the server started, whatever became of them.
-        finished: Requests that were answered to the end since the server started.
-        prefill_s: Seconds that ended requests spent from being scheduled to their first token.
-        prefills: How many requests ``prefill_s`` is the sum of.
-        hit_tokens: Prompt tokens found in the prefix cache.
-        engines: Engines behind this address.
-        cache: Labels of ``vllm:cache_config_info``; empty without it.
-    """
-
-    running: float | None = None
-    waiting: float | None = None
-    asked: float | None = None
-    begun: float | None = None
-    finished: float | None = None
-    prefill_s: float | None = None
-    prefills: float | None = None
-    hit_tokens: float | None = None
-    engines: int = 1
-    cache: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def busy(self) -> int:
-        """Requests in the batch and the queue; 0 where the server does not say."""
-        return int((self.running or 0) + (self.waiting or 0))
 
 
 async def scrape(client: Client) -> Scrape | None:
@@ -69,38 +21,8 @@ async def scrape(client: Client) -> Scrape | None:
         ServerFault: No whole answer came.
         InputError: prometheus-client is not installed.
     """
-    try:
-        from prometheus_client.parser import text_string_to_metric_families
-    except ImportError:
-        raise InputError("prometheus_client", None, "it is missing: pip install 'aladdin-env[serve]'") from None
-    status, text = await client.get("/metrics")
-    if status != 200:
-        return None
-    try:
-        return _scrape(text_string_to_metric_families(text))
-    except ValueError:  # no exposition format
-        return None
-
-
-def _scrape(families: Iterable[Metric]) -> Scrape | None:
-    sums: dict[str, float] = {}
-    engines, cache = set(), {}
-    for family in families:
-        for sample in family.samples:
-            name = _SUMMED.get(sample.name)
-            if name is not None and _counts(sample.labels):
-                sums[name] = sums.get(name, 0.0) + sample.value
-                if "engine" in sample.labels:
-                    engines.add(sample.labels["engine"])
-            elif sample.name == "vllm:cache_config_info":
-                cache = dict(sample.labels)
-    return Scrape(**sums, engines=max(1, len(engines)), cache=cache) if sums or cache else None
-
-
-def _counts(labels: Mapping[str, str]) -> bool:
-    """Whether a sample is one of those to sum: no aborted requests, and of HTTP requests those for completions."""
-    handler = labels.get("handler")
-    return labels.get("finished_reason") != "abort" and (handler is None or "completions" in handler)
+    status, text = await client.get(METRICS_PATH)
+    return parse(text) if status == 200 else None
 
 
 async def idle(client: Client) -> Scrape | None:

@@ -5,6 +5,7 @@ from aladdin_traces.readers import (  # noqa: I001  what is more particular is t
     burstgpt as burstgpt,
     vidur as vidur,
     plain as plain,
+    aladdin_log as aladdin_log,
     qwen as qwen,
     ragpulse as ragpulse,
     servegen as servegen,

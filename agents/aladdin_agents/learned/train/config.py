@@ -220,7 +220,8 @@ class Search:
         sigma: Standard deviation of the first candidates' weights about 0.
         sets: Every generation meets one of so many sets of episodes, one episode of each training scenario in a set.
         target: Attainment below which a miss counts, where the expert attains it.
-        average: What is validated and kept is an average of the generations' means, of which a new one leaves this share.
+        average: What is validated and kept is an average of the generations' means, of which a new one leaves this
+            share.
         processes: That simulate; 0: as many as there are CPUs. The result does not depend on it.
     """
 

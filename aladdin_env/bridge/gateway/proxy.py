@@ -1,0 +1,266 @@
+"""One request from its client to a worker and back: retried before its first byte, never after it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+
+from aladdin_env.bridge.dispatcher import Dispatcher, Shed
+from aladdin_env.bridge.events import Ticket
+from aladdin_env.bridge.gateway.asked import Asked, PromptLengths
+from aladdin_env.bridge.gateway.headers import returned
+from aladdin_env.bridge.gateway.problems import PassedOn, Problem
+from aladdin_env.bridge.gateway.session import worker_session
+from aladdin_env.bridge.gateway.settings import GatewaySettings
+from aladdin_env.bridge.gateway.stream import Stream, tokens_of
+from aladdin_env.bridge.workers.worker import Lease, LiveWorker
+
+_RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+#: An error of the worker that says it is full, not broken.
+_FULL = frozenset({429, 503})
+_BUDGET_WINDOW_S, _FREE_RETRIES = 60.0, 10
+
+Faults = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
+
+
+class Budget:
+    """How many retries are allowed: a share of the requests of the last minute, so that a storm dies down."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._asked: deque[float] = deque()
+        self._retried: deque[float] = deque()
+
+    def note(self) -> None:
+        """A request."""
+        self._asked.append(time.monotonic())
+
+    def take(self) -> bool:
+        """Whether one more retry is allowed; it counts."""
+        now = time.monotonic()
+        for times in (self._asked, self._retried):
+            while times and times[0] < now - _BUDGET_WINDOW_S:
+                times.popleft()
+        if len(self._retried) >= _FREE_RETRIES + self._share * len(self._asked):
+            return False
+        self._retried.append(now)
+        return True
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request on its way.
+
+    Attributes:
+        path: With its query.
+        headers: For the worker.
+        asked: What its body says.
+        ticket: Its place among the requests of the bridge.
+    """
+
+    path: str
+    headers: CIMultiDict[str]
+    asked: Asked
+    ticket: Ticket
+
+
+class Broken(Exception):
+    """A worker did not answer, or with a fault; the text is one line.
+
+    Attributes:
+        problem: What the client is told if nobody else can answer either.
+    """
+
+    def __init__(self, reason: str, problem: Problem | None = None) -> None:
+        super().__init__(reason)
+        self.problem = problem or Problem(502, "worker_failed", f"the worker did not answer ({reason})")
+
+
+class Proxy:
+    """Sends requests to workers.
+
+    Args:
+        dispatcher: Places them.
+        workers: By slot.
+        lengths: Learns from the workers' counts of prompt tokens.
+        settings: Of the front.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        workers: Mapping[int, LiveWorker],
+        lengths: PromptLengths,
+        settings: GatewaySettings,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._workers = workers
+        self._lengths = lengths
+        self._settings = settings
+        self._budget = Budget(settings.retry_budget)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Begin; an event loop must be running."""
+        self._session = worker_session(self._settings)
+
+    async def close(self) -> None:
+        """Close all connections to workers."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def serve(self, request: web.Request, job: Job) -> web.StreamResponse:
+        """Place the request, send it, and pass the answer on.
+
+        Raises:
+            Problem: what the client is to be told instead.
+        """
+        self._budget.note()
+        ticket, tries = job.ticket, 0
+        while True:
+            if not self._dispatcher.place(ticket):
+                await self._dispatcher.wait(ticket)
+            worker = self._workers[ticket.slot]
+            with worker.lease() as lease:
+                try:
+                    answer = await self._ask(worker, lease, job)
+                except Broken as fault:
+                    if tries < self._settings.retries and self._budget.take():
+                        tries += 1
+                        self._dispatcher.take_back(ticket, str(fault))
+                        continue
+                    self._dispatcher.fail(ticket, str(fault))
+                    raise fault.problem from None
+                async with answer:
+                    return await self._pass_on(request, job, lease, answer)
+
+    async def _ask(self, worker: LiveWorker, lease: Lease, job: Job) -> aiohttp.ClientResponse:
+        """The head of the worker's answer.
+
+        Raises:
+            Broken: there is none, or one that says that somebody else should be asked.
+        """
+        assert self._session is not None, "the proxy is not open"
+        try:
+            async with asyncio.timeout(self._settings.first_byte_s):
+                answer = await self._session.post(
+                    worker.url + job.path, data=job.asked.body, headers=job.headers, allow_redirects=False
+                )
+        except Faults as error:
+            reason = _told(error)
+            lease.report_failure(reason)
+            raise Broken(reason) from None
+        if answer.status not in _RETRIED:
+            lease.report_success()
+            return answer
+        async with answer:
+            raise await self._refusal(answer, lease)
+
+    async def _refusal(self, answer: aiohttp.ClientResponse, lease: Lease) -> Broken:
+        """An answer with a status that another worker may not give."""
+        reason = f"HTTP {answer.status}"
+        if answer.status in _FULL or answer.status == 408:
+            lease.report_success()
+        else:
+            lease.report_failure(reason)
+        try:
+            body = await answer.read()
+        except Faults:
+            return Broken(reason)
+        return Broken(reason, PassedOn(answer.status, body, answer.headers.items()))
+
+    async def _pass_on(
+        self, request: web.Request, job: Job, lease: Lease, answer: aiohttp.ClientResponse
+    ) -> web.StreamResponse:
+        headers = returned(answer.headers.items(), job.ticket.id)
+        if self._settings.show_worker:
+            headers["X-Aladdin-Worker"] = str(job.ticket.slot)
+            headers["X-Aladdin-Policy"] = job.ticket.by
+        if answer.content_type == "text/event-stream":
+            return await self._stream(request, job, lease, answer, headers)
+        try:
+            body = await answer.read()
+        except Faults as error:
+            self._failed(job.ticket, lease, _told(error))
+            raise Problem(502, "worker_failed", f"the worker broke off its answer ({_told(error)})") from None
+        if answer.status < 400:
+            prompt_tokens, tokens = tokens_of(body)
+            self._finish(job, prompt_tokens, tokens)
+        else:
+            self._dispatcher.fail(job.ticket, f"HTTP {answer.status}")
+        return web.Response(status=answer.status, body=body, headers=headers)
+
+    async def _stream(
+        self, request: web.Request, job: Job, lease: Lease, answer: aiohttp.ClientResponse, headers: CIMultiDict[str]
+    ) -> web.StreamResponse:
+        out = web.StreamResponse(status=answer.status, headers=headers)
+        await out.prepare(request)
+        stream, ticket = Stream(job.asked.hides_usage), job.ticket
+        try:
+            async for data in answer.content.iter_any():
+                before = stream.tokens
+                shown = stream.feed(data)
+                if stream.tokens > before:
+                    self._dispatcher.grew(ticket, stream.tokens - before)
+                if shown:
+                    await out.write(shown)
+            rest = stream.close()
+        except aiohttp.ClientConnectionResetError:  # the client's side
+            raise asyncio.CancelledError from None
+        except Faults as error:
+            return await self._broken_off(out, ticket, lease, _told(error))
+        if not stream.is_done:
+            reason = "the stream ended before the answer was complete" if stream.error is None else "the worker failed"
+            return await self._broken_off(out, ticket, lease, reason, stream.error is not None)
+        self._finish(job, stream.prompt_tokens, 0)
+        if rest:
+            await out.write(rest)
+        await out.write_eof()
+        return out
+
+    async def _broken_off(
+        self, out: web.StreamResponse, ticket: Ticket, lease: Lease, reason: str, is_told: bool = False
+    ) -> web.StreamResponse:
+        """The answer ends in the middle: an event says so, unless the worker's own did, and the stream is closed."""
+        self._failed(ticket, lease, reason)
+        if not is_told:
+            await out.write(Problem(502, "worker_failed", f"the worker broke off its answer ({reason})").event())
+        await out.write_eof()
+        return out
+
+    def _failed(self, ticket: Ticket, lease: Lease, reason: str) -> None:
+        lease.report_failure(reason)
+        self._dispatcher.fail(ticket, reason)
+
+    def _finish(self, job: Job, prompt_tokens: int | None, tokens: int) -> None:
+        if tokens > 0 and job.ticket.tokens == 0:
+            self._dispatcher.came_whole(job.ticket, tokens)
+        if prompt_tokens is not None:
+            self._lengths.learn(job.asked, prompt_tokens)
+        self._dispatcher.finish(job.ticket)
+
+
+def shed(refused: Shed, held_s: float) -> Problem:
+    """What a client is told whose request was refused."""
+    messages = {
+        "too_many_requests": (429, "the bridge follows no more requests at a time"),
+        "queue_full": (429, "too many requests wait for a worker"),
+        "queue_timeout": (503, f"no worker could take the request within {held_s:g} s"),
+        "no_worker": (503, f"no worker has been ready for {held_s:g} s"),
+        "rejected": (429, "the policy refused the request: its objectives cannot be met now"),
+        "too_long": (400, "the prompt fits into no worker"),
+        "shutting_down": (503, "the bridge is shutting down"),
+    }
+    status, message = messages[refused.reason]
+    return Problem(status, refused.reason, message, refused.retry_after_s)
+
+
+def _told(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

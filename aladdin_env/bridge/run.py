@@ -1,0 +1,54 @@
+"""Runs a bridge until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from aladdin_env.bridge.server import Bridge, BridgeSettings
+from aladdin_env.bridge.workers.pool import WorkerPool
+
+Announce = Callable[[str, str], None]
+
+
+def run(pool: WorkerPool, settings: BridgeSettings, announce: Announce) -> None:
+    """Serve until SIGINT or SIGTERM; a second one stops at once.
+
+    Args:
+        pool: The workers.
+        settings: Of the bridge.
+        announce: Given the addresses for clients and for admin calls ("": none) when clients can connect.
+    """
+    _run(_serve(pool, settings, announce))
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop
+    except ModuleNotFoundError:  # not on Windows
+        asyncio.run(main)
+        return
+    uvloop.run(main)
+
+
+async def _serve(pool: WorkerPool, settings: BridgeSettings, announce: Announce) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    this = asyncio.current_task()
+    assert this is not None
+
+    def asked() -> None:
+        if stop.is_set():
+            this.cancel()
+        stop.set()
+
+    with contextlib.suppress(NotImplementedError):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, asked)
+    with contextlib.suppress(asyncio.CancelledError):
+        async with Bridge(pool, settings) as bridge:
+            announce(bridge.url, bridge.admin_url)
+            await stop.wait()

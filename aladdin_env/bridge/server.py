@@ -1,0 +1,261 @@
+"""The bridge put together: workers, arrays, policies, control loop, and two listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiohttp import web
+
+from aladdin_env.bridge.classes import Classes
+from aladdin_env.bridge.control import ControlLoop, Guards
+from aladdin_env.bridge.decider import ACTIVE, Decider
+from aladdin_env.bridge.dispatcher import Dispatcher, Queueing
+from aladdin_env.bridge.events import Watcher, Watchers
+from aladdin_env.bridge.fleet import LiveFleet, Mirror
+from aladdin_env.bridge.gateway.admin import Admin
+from aladdin_env.bridge.gateway.asked import PromptLengths
+from aladdin_env.bridge.gateway.front import Front, Handler, make_app, runner_of
+from aladdin_env.bridge.gateway.others import Others
+from aladdin_env.bridge.gateway.proxy import Proxy
+from aladdin_env.bridge.gateway.settings import TPOT_HEADERS, TTFT_HEADERS, GatewaySettings
+from aladdin_env.bridge.live_cluster import LiveCluster
+from aladdin_env.bridge.workers.pool import WorkerPool
+from aladdin_env.bridge.workers.timing import REAL_TIME, Timing
+from aladdin_env.errors import InputError
+from aladdin_env.policy import Combined, make_policy
+from aladdin_env.scenario import Scenario
+
+_log = logging.getLogger(__name__)
+_ROWS = 16384
+_DEFAULT_SCALER = "aladdin"
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where clients and operators connect.
+
+    Attributes:
+        host: Address for clients.
+        port: Its port; 0: any free one.
+        admin_host: Address for admin calls; the machine itself by default.
+        admin_port: Its port; None: there is no such listener; 0: any free one.
+        certificate: TLS certificate file for clients; None: plain HTTP.
+        key: Its key; None: it is in the certificate file.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    admin_host: str = "127.0.0.1"
+    admin_port: int | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def tls(self) -> ssl.SSLContext | None:
+        """What TLS needs.
+
+        Raises:
+            InputError: the files are no certificate and key.
+        """
+        if self.certificate is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            why = " ".join(str(error).split())
+            raise InputError("--tls-cert", str(self.certificate), f"give a certificate and its key ({why})") from None
+        return context
+
+
+@dataclass(frozen=True)
+class BridgeSettings:
+    """How the bridge works.
+
+    Attributes:
+        policy: Policy that is served, by name or file.
+        baseline: Who acts under ``shadow``, and for most requests under ``canary``.
+        mode: ``shadow``, ``canary`` or ``active``.
+        canary: Share of requests that the policy decides under ``canary``.
+        fleet: What is known of the workers beforehand.
+        guards: Limits on scaling.
+        queueing: How requests wait.
+        gateway: The front.
+        listening: Addresses.
+        rows: Most requests at a time.
+    """
+
+    policy: str = "aladdin"
+    baseline: str = "least_request"
+    mode: str = ACTIVE
+    canary: float = 0.1
+    fleet: LiveFleet = field(default_factory=LiveFleet)
+    guards: Guards = field(default_factory=Guards)
+    queueing: Queueing = field(default_factory=Queueing)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    listening: Listening = field(default_factory=Listening)
+    rows: int = _ROWS
+
+
+def served_policy(spec: str, scenario: Scenario, can_scale: bool) -> Combined:
+    """A policy by name; where the pool scales and it does not, Aladdin's scaler goes with it.
+
+    Raises:
+        InputError: there is no such policy, or it wants to hear of events, which the bridge does not tell.
+    """
+    policy = make_policy(spec, scenario)
+    if can_scale and not policy.scales:
+        policy = make_policy(f"{spec}+{_DEFAULT_SCALER}", scenario)
+    return policy
+
+
+class Bridge:
+    """A bridge in front of a pool of workers: ``async with Bridge(pool, settings) as bridge: ...``.
+
+    Args:
+        pool: The workers.
+        settings: Everything else.
+        timing: The clock of the workers.
+
+    Attributes:
+        watchers: Who hears of what happens; add to it before the bridge starts.
+        pages: Pages of its own for clients' listener, by path.
+
+    Raises:
+        InputError: a policy that there is not, a checkpoint that does not fit.
+    """
+
+    def __init__(self, pool: WorkerPool, settings: BridgeSettings, timing: Timing = REAL_TIME) -> None:
+        self.pool = pool
+        self.settings = settings
+        self.watchers = Watchers()
+        self.pages: dict[str, Handler] = {}
+        self._begun_s = time.perf_counter()
+        self._timing = timing
+        self.scenario = settings.fleet.scenario(pool)
+        policy = served_policy(settings.policy, self.scenario, pool.can_scale)
+        baseline = served_policy(settings.baseline, self.scenario, False)
+        self.cluster = LiveCluster.open(self.scenario, policy, settings.rows)
+        self.decider = Decider(
+            self.cluster, policy, baseline, self.watchers.fell_back, mode=settings.mode, canary=settings.canary
+        )
+        self.dispatcher = Dispatcher(self.cluster, self.decider, self.watchers, settings.queueing, self.clock)
+        self.control = ControlLoop(
+            self.cluster, self.decider, pool, settings.guards, self.watchers, self.dispatcher.offer, self.clock
+        )
+        lengths = PromptLengths()
+        workers = {worker.slot: worker for worker in pool.workers}
+        self._proxy = Proxy(self.dispatcher, workers, lengths, settings.gateway)
+        self._others = Others(pool.workers, settings.gateway)
+        classes = Classes(self.cluster, TTFT_HEADERS, TPOT_HEADERS)
+        self._front = Front(self.dispatcher, self._proxy, self._others, classes, lengths, settings.gateway)
+        self._admin = Admin(self)
+        self._runners: list[web.AppRunner] = []
+        self._loop: asyncio.Task[None] | None = None
+        self.url = ""
+        self.admin_url = ""
+
+    def clock(self) -> float:
+        """Seconds since the bridge was made."""
+        return time.perf_counter() - self._begun_s
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have somebody hear of everything."""
+        self.watchers.add(watcher)
+
+    def exchange(self, spec: str) -> None:
+        """Serve another policy from now on.
+
+        Raises:
+            InputError: there is no such policy, or it does not fit this fleet; the one before stays.
+        """
+        policy = served_policy(spec, self.scenario, self.pool.can_scale)
+        warm_up(self.scenario, [policy])
+        self.decider.exchange(policy)
+
+    async def __aenter__(self) -> Bridge:
+        """Start everything; returns when clients can connect.
+
+        Raises:
+            InputError: a port that is in use, a worker that is none, TLS files that are none.
+            OutsideFault: the pool cannot be reached.
+        """
+        tls = self.settings.listening.tls()
+        warm_up(self.scenario, [self.decider.policy, self.decider.baseline, *self.decider.fallbacks])
+        self._mirror = Mirror(
+            self.cluster, self.pool, self.watchers, self.dispatcher.offer, self.clock, self._timing.clock
+        )
+        await self._proxy.open()
+        await self._others.open()
+        try:
+            await self.pool.start()
+            where = self.settings.listening
+            app = make_app(self._front, self.pages, self.settings.gateway)
+            self.url = await self._listen(app, where.host, where.port, tls)
+            if where.admin_port is not None:
+                self.admin_url = await self._listen(self._admin.app(), where.admin_host, where.admin_port, None)
+            self._loop = asyncio.create_task(self.control.run())
+        except BaseException:
+            await self._close(0.0)
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Refuse what is new, finish what is there, let go of the workers."""
+        await self._close(self.settings.gateway.drain_s)
+
+    async def _listen(self, app: web.Application, host: str, port: int, tls: ssl.SSLContext | None) -> str:
+        runner = runner_of(app, self.settings.gateway.drain_s)
+        await runner.setup()
+        self._runners.append(runner)
+        site = web.TCPSite(runner, host, port, ssl_context=tls)
+        try:
+            await site.start()
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise InputError("port", port, f"it cannot be listened on at {host} ({why}): give another") from None
+        bound = runner.addresses[0][1]
+        return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{bound}"
+
+    async def _close(self, drain_s: float) -> None:
+        self.dispatcher.closing = True
+        if self._loop is not None:
+            self._loop.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loop
+        for runner in self._runners:  # waits for the requests in flight
+            await runner.cleanup()
+        await self.pool.stop(drain_s)
+        await self._proxy.close()
+        await self._others.close()
+
+
+def warm_up(scenario: Scenario, policies: Sequence[Combined]) -> None:
+    """Compile all that a request will call: the first call of anything takes seconds."""
+    from aladdin_env.simulator.state import READY
+
+    for policy in policies:
+        cluster = LiveCluster.open(scenario, policy, 2)
+        cluster.set_worker(0, READY, 0.0)
+        for ends in (cluster.finish, cluster.lose, cluster.leave):
+            row = cluster.enter(1, 0, 0.5, 0.0)
+            with cluster.without([0]):
+                if cluster.accepts(row) and cluster.ask(policy, row, 0.0) >= 0:
+                    cluster.carry_out(row, 0)
+                    cluster.token(row, 0.0, 2)
+                    ends(row, 0.0)
+            cluster.forget(row)
+        row = cluster.enter(1, 0, 0.5, 0.0)
+        cluster.carry_out(row, -1)
+        cluster.reject(row, 0.0)
+        cluster.see_kv(0, 0.1)
+        cluster.heartbeat(0.0)
+        cluster.set_worker(0, 3, 0.0)
+        for hook in policy.hooks("reset"):
+            hook(scenario)

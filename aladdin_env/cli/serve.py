@@ -1,0 +1,146 @@
+"""``aladdin serve``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aladdin_env.cli import options as opt
+from aladdin_env.cli.output import say_if_compiling, stdout
+from aladdin_env.errors import InputError
+from aladdin_env.scenario import SLO
+
+if TYPE_CHECKING:
+    from aladdin_env.bridge.server import BridgeSettings
+    from aladdin_env.bridge.workers.pool import WorkerPool
+
+_MAX_LOCAL = 8
+#: Workers of the demo: each an emulated one in a process of its own.
+_DEMO = "{python} -m aladdin_env.cli worker --profile {profile} --port {{port}} --model demo"
+
+
+def serve(
+    policy: Annotated[
+        str, typer.Option(help="placement, placement+scaler, or a checkpoint.", autocompletion=opt.complete_policies)
+    ] = "aladdin",
+    worker: Annotated[list[str] | None, typer.Option(help="URL of a running worker; again for each.")] = None,
+    local: Annotated[
+        str | None, typer.Option(help='Command that starts a worker, such as "vllm serve MODEL --port {port}".')
+    ] = None,
+    kubernetes: Annotated[str | None, typer.Option(help="Deployment or StatefulSet, such as deploy/vllm.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Emulated workers: no GPU, real HTTP.")] = False,
+    minimum: Annotated[int, typer.Option("--min", help="Fewest workers.")] = 1,
+    maximum: Annotated[int | None, typer.Option("--max", help="Most workers.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8080,
+    admin_port: Annotated[int | None, typer.Option(help="Port for admin calls, on this machine only.")] = None,
+    mode: Annotated[str, typer.Option(help="shadow, canary or active.")] = "active",
+    canary: Annotated[float, typer.Option(help="Share of requests that the policy decides under canary.")] = 0.1,
+    baseline: Annotated[str, typer.Option(help="Who decides otherwise under shadow and canary.")] = "least_request",
+    profile: Annotated[
+        str, typer.Option(help="Latency profile of a worker.", autocompletion=opt.complete_profiles)
+    ] = "llama-3.1-8b-h100-tp1",
+    ttft: Annotated[float, typer.Option(help="SLO: seconds to the first token.")] = 1.0,
+    atgt: Annotated[float, typer.Option(help="SLO: seconds per token after it, on average.")] = 0.05,
+    max_num_seqs: Annotated[int, typer.Option(help="Most requests at once on a worker.")] = 256,
+    heartbeat: Annotated[float, typer.Option(help="Seconds from one scaling decision to the next.")] = 10.0,
+    max_hold: Annotated[float, typer.Option(help="Longest wait of a request for a worker, seconds.")] = 30.0,
+    max_held: Annotated[int, typer.Option(help="Most requests that wait for a worker.")] = 1000,
+    step: Annotated[int, typer.Option(help="Most workers started or stopped at a heartbeat.")] = 4,
+    cooldown: Annotated[float, typer.Option(help="No worker is stopped so soon after a change, seconds.")] = 60.0,
+    gpu_budget: Annotated[int | None, typer.Option(help="Most GPUs in all.")] = None,
+    drain: Annotated[float, typer.Option(help="At shutdown, seconds for the requests in flight.")] = 30.0,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate: clients connect by TLS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key, if in another file.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable with keys, comma-separated; clients must show one.")
+    ] = None,
+    worker_key_env: Annotated[str | None, typer.Option(help="Environment variable with the workers' key.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model that every worker must serve.")] = None,
+    show_worker: Annotated[bool, typer.Option(help="Tell clients which worker served them.")] = False,
+) -> None:
+    """Serve OpenAI's API in front of vLLM workers, placing and scaling by a policy.
+
+    Ctrl-C and SIGTERM refuse what is new, finish what is there, and stop what was started.
+    """
+    try:
+        from aladdin_env.bridge.run import run
+    except ModuleNotFoundError as error:
+        mend = "the bridge takes more: pip install 'aladdin-env[serve]'"
+        raise InputError("aladdin serve", f"no module {error.name}", mend) from None
+    from aladdin_env.bridge.control import Guards
+    from aladdin_env.bridge.dispatcher import Queueing
+    from aladdin_env.bridge.fleet import LiveFleet
+    from aladdin_env.bridge.gateway.settings import GatewaySettings
+    from aladdin_env.bridge.server import BridgeSettings, Listening
+
+    _check_ports(port, admin_port)
+    settings = BridgeSettings(
+        policy=policy, baseline=baseline, mode=mode, canary=canary,
+        fleet=LiveFleet(profile, SLO(ttft, atgt), max_num_seqs=max_num_seqs, heartbeat_s=heartbeat,
+                        max_hold_s=max_hold),
+        guards=Guards(step, cooldown, gpu_budget),
+        queueing=Queueing(max_hold, max_held),
+        gateway=GatewaySettings(drain_s=drain, api_keys=_keys(api_key_env), show_worker=show_worker),
+        listening=Listening(host, port, admin_port=admin_port, certificate=tls_cert, key=tls_key),
+    )  # fmt: skip
+    pool = _pool(worker, local, kubernetes, demo, minimum, maximum, profile, model, worker_key_env)
+    say_if_compiling()
+    run(pool, settings, announce=lambda url, admin: _announce(url, admin, settings))
+
+
+def _pool(
+    workers: list[str] | None, local: str | None, kubernetes: str | None, demo: bool, minimum: int,
+    maximum: int | None, profile: str, model: str | None, key_env: str | None,
+) -> WorkerPool:  # fmt: skip
+    """The one kind of workers that was asked for."""
+    from aladdin_env.bridge.workers.pool import Limits
+
+    given = [name for name, value in (("--worker", workers), ("--local", local), ("--kubernetes", kubernetes),
+                                      ("--demo", demo)) if value]  # fmt: skip
+    if len(given) != 1:
+        mend = "give one of --worker URL, --local COMMAND, --kubernetes deploy/NAME, --demo"
+        raise InputError("workers", " and ".join(given) or None, mend)
+    if workers:
+        from aladdin_env.bridge.workers.static import StaticPool
+
+        return StaticPool(workers, model=model, api_key_env=key_env)
+    limits = Limits(minimum, maximum if maximum is not None else max(minimum, _MAX_LOCAL))
+    if kubernetes:
+        from aladdin_env.bridge.workers.kubernetes import KubernetesPool
+
+        return KubernetesPool(kubernetes, limits, model=model, api_key_env=key_env)
+    from aladdin_env.bridge.workers.local import LocalPool, LocalSettings
+
+    if demo:
+        command = _DEMO.format(python=sys.executable, profile=profile)
+        return LocalPool(command, limits, local=LocalSettings(cold_start_s=10.0, gpus_per_worker=0))
+    assert local is not None
+    return LocalPool(local, limits, model=model, api_key_env=key_env)
+
+
+def _keys(variable: str | None) -> tuple[str, ...]:
+    """The keys in an environment variable: a key on a command line would be there for everyone to see."""
+    if variable is None:
+        return ()
+    found = tuple(key.strip() for key in os.environ.get(variable, "").split(",") if key.strip())
+    if not found:
+        raise InputError("--api-key-env", variable, "the variable has no key: export it with one, or several by commas")
+    return found
+
+
+def _check_ports(port: int, admin_port: int | None) -> None:
+    for name, value in (("--port", port), ("--admin-port", admin_port)):
+        if value is not None and not 0 <= value <= 65535:
+            raise InputError(name, value, "give 0 to 65535")
+
+
+def _announce(url: str, admin_url: str, settings: BridgeSettings) -> None:
+    console = stdout()
+    console.print(f"{settings.policy} ({settings.mode}) serves on {url}", highlight=False)
+    if admin_url:
+        console.print(f"admin calls on {admin_url}", highlight=False)
