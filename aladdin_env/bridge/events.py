@@ -104,16 +104,16 @@ class Sight:
         time_s: When, seconds since the bridge began.
         status: As in ``aladdin_env.simulator.state``.
         ready_in_s: STARTING, FAILED: seconds until it is expected to be READY.
-        kv_blocks: Its KV blocks; None: it did not say.
-        block_size: Tokens of each; None: it did not say.
-        kv_used: Share of them in use, 0 to 1; None: unknown, or too old to go by.
+        kv_tokens: Tokens that its KV memory holds for requests; None: it did not say.
+        block_size: Tokens of a KV block; None: it did not say.
+        kv_used: Share of the memory in use, 0 to 1; None: unknown, or too old to go by.
     """
 
     slot: int
     time_s: float
     status: int
     ready_in_s: float
-    kv_blocks: int | None = None
+    kv_tokens: int | None = None
     block_size: int | None = None
     kv_used: float | None = None
 

@@ -27,7 +27,9 @@ def worker(
     max_num_batched_tokens: Annotated[int, typer.Option(help="Token budget of a step.")] = 8192,
     kv_capacity_tokens: Annotated[int | None, typer.Option(help="KV room, tokens; else the profile's.")] = None,
     block_size: Annotated[int, typer.Option(help="Tokens per KV block.")] = 16,
-    prefix_cache: Annotated[bool, typer.Option(help="Keep the KV of prompts for later ones.")] = False,
+    prefix_cache: Annotated[
+        bool, typer.Option(help="Keep the KV of prompts: a later one that begins alike is prefilled faster.")
+    ] = True,
     max_model_len: Annotated[
         int | None, typer.Option(help="Most tokens of prompt and answer; else what the KV holds, at most 131072.")
     ] = None,
@@ -41,7 +43,7 @@ def worker(
     shutdown_timeout: Annotated[
         float, typer.Option(help="After SIGTERM, seconds in which requests under way may end.")
     ] = 0.0,
-    start_delay: Annotated[float, typer.Option(help="Answer 503 for so many seconds first.")] = 0.0,
+    start_delay: Annotated[float, typer.Option(help="Answer 503 for so many seconds first, whatever the speed.")] = 0.0,
     max_queued: Annotated[int | None, typer.Option(help="Most requests waiting and running; others get 503.")] = None,
     error_rate: Annotated[float, typer.Option(help="Share of completions that get 500.")] = 0.0,
     die_after: Annotated[
@@ -50,7 +52,8 @@ def worker(
 ) -> None:
     """Serve a worker that costs no GPU: vLLM's HTTP interface with the timing of a latency profile.
 
-    Requests are real and answers stream; what they say is made up. A token is four bytes of text.
+    Requests are real and answers stream; what they say is made up. A token is four bytes of text, about four
+    characters.
     """
     from aladdin_env.bridge.emulator import EmulatorSettings, Faults, run
 

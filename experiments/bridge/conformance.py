@@ -1,7 +1,7 @@
 """The conformance suite on known routers: ``python -m experiments.bridge.conformance [ROUTER ...] [--runs 3]``.
 
-Writes results/conformance.json, where routers that are not run this time keep what they had, and prints what stands in
-docs/conformance.md between its two marks; ``--table`` only prints. The routers must be on PATH.
+Writes results/conformance.json, where routers that are not run this time keep what they had, and the table of all into
+docs/conformance.md, and prints it; ``--table`` makes only the table. The routers must be on PATH.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from aladdin_env.bridge.conformance.launch import arguments
 from aladdin_traces.files import whole_file
 
 RESULTS = Path(__file__).parent / "results" / "conformance.json"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "conformance.md"
+_BEGIN = "<!-- results: python -m experiments.bridge.conformance -->"
+_END = "<!-- end of results -->"
 _START_S = 120.0
 _CELLS = {PASS: "pass", FAIL: "**fail**", SKIP: "skip"}
 _OURS = "aladdin"
@@ -82,6 +85,12 @@ def _told(name: str, result: Mapping[str, Any]) -> list[str]:
     return [f"What {name} did instead, {result['runs']} runs:", "", *lines]
 
 
+def with_table(text: str, results: str) -> str:
+    """A document with the results between its two marks."""
+    before, _, rest = text.partition(_BEGIN)
+    return f"{before}{_BEGIN}\n{results}{_END}{rest.partition(_END)[2]}"
+
+
 def read() -> dict[str, Any]:
     """The results so far."""
     found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
@@ -104,6 +113,7 @@ def main(given: Sequence[str] | None = None) -> None:
         with whole_file(RESULTS) as temporary:
             temporary.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(table(found), end="")
+    DOCUMENT.write_text(with_table(DOCUMENT.read_text(encoding="utf-8"), table(found)), encoding="utf-8")
 
 
 if __name__ == "__main__":

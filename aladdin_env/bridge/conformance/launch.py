@@ -125,6 +125,10 @@ class RouterProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it and forget what it has printed."""
         self.stop()
         self._output.close()
 

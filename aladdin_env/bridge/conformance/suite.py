@@ -55,9 +55,13 @@ class Suite:
         await grid.answer(exchange)
 
     async def __aenter__(self) -> Suite:
-        for backend in self.backends:
-            self._stack.push_async_callback(backend.stop)
-            await backend.start()
+        try:
+            for backend in self.backends:
+                self._stack.push_async_callback(backend.stop)
+                await backend.start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -76,7 +80,8 @@ class Suite:
             OutsideFault: It ends at once, or does not serve in time.
         """
         port = free_port()
-        process = self._stack.enter_context(RouterProcess(arguments(filled(template, port, self.urls)), port))
+        process = RouterProcess(arguments(filled(template, port, self.urls)), port)
+        self._stack.push_async_callback(asyncio.to_thread, process.close)  # the backends must answer until it is gone
         await self.use(process.url, within_s, process)
 
     async def use(self, router: str, within_s: float, process: RouterProcess | None = None) -> None:
@@ -128,7 +133,7 @@ class Suite:
         for backend in grid.backends:
             backend.exchanges.clear()
         if not await self._recovered(self.bounds.recovery_s) and grid.process is not None:
-            grid.process.restart()
+            await asyncio.to_thread(grid.process.restart)
             await self._recovered(4 * self.bounds.recovery_s)
 
     async def _recovered(self, within_s: float) -> bool:

@@ -90,7 +90,7 @@ class Trial:
         script: How all backends answer requests of this case.
         overrides: How they answer what the router asks of its own accord, by path.
         sick: Backends that answer everything in another way, by number.
-        exchanges: The requests of this case that backends saw, in their order.
+        exchanges: The requests of this case that backends saw, backend by backend.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -118,7 +118,7 @@ class Trial:
 
     @property
     def exchanges(self) -> list[Exchange]:
-        """The requests of this case that backends saw, backend by backend."""
+        """What backends saw of this case."""
         return [exchange for backend in self.grid.backends for exchange in backend.exchanges if self.owns(exchange)]
 
     def owns(self, exchange: Exchange) -> bool:
@@ -218,6 +218,17 @@ class Trial:
         what = "the request did not reach a backend" if count == 1 else f"{count} requests did not reach the backends"
         await self.until(lambda: len(self.seen(mark)) >= count, self.bounds.answer_s, what)
         return self.seen(mark)
+
+    async def sole(self, mark: str = "") -> Exchange:
+        """The one exchange with ``mark``, or of this case; waits for it.
+
+        Raises:
+            Failed: There is none, or more than one.
+        """
+        found = await self.arrived(mark=mark)
+        if len(found) > 1:
+            raise Failed(f"one request reached the backends {len(found)} times")
+        return found[0]
 
     async def until(self, holds: Callable[[], bool], within_s: float, otherwise: str) -> None:
         """Wait until something holds.

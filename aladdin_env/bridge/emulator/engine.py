@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from aladdin_env.bridge.emulator.arena import Arena
 from aladdin_env.bridge.emulator.steps import HEARD, SUMS, TOLD, begin_first_step, enter, finish_steps, leave
 from aladdin_env.errors import InputError
 from aladdin_env.scenario import Fleet, Scenario, WorkerType
@@ -20,6 +21,7 @@ from aladdin_traces import PrefixBlocks, Trace, Workload
 
 _NEVER_S = 1e300  # nobody scales: no heartbeat
 _ROWS = 4096
+_PREFIX_IDS = 1 << 22  # blocks of all prompts at once: 67 million tokens in blocks of 16
 _HEARD = 4 * LARGEST_MAX_NUM_SEQS
 
 
@@ -109,8 +111,8 @@ class Engine:
             raise InputError("scheduler", kind.scheduler, "choose 'chunked' or 'prefill_first'")
         self.kind = kind
         self._listener = listener
-        self._stride = -(-kind.longest_request_tokens // kind.block_size) if kind.prefix_cache else 0
-        self._world = _world_of(kind, rows, self._stride)
+        self._arena = Arena(_PREFIX_IDS) if kind.prefix_cache else None
+        self._world = _world_of(kind, rows)
         self._worker, self._control = self._world.workers[0], self._world.control[0]
         self._free = deque(range(rows))  # first in, first out: rows are in the order of arrival as long as possible
         self._told, self._heard = np.zeros(rows, dtype=TOLD), np.zeros(_HEARD, dtype=HEARD)
@@ -162,22 +164,33 @@ class Engine:
             raise Full
         self._advance(now_s, inclusive=False)
         row = self._free.popleft()
-        if self._stride:
-            self._note_blocks(row, blocks[: prompt_tokens // self.kind.block_size])
+        if self._arena is not None:
+            self._note_blocks(self._arena, row, blocks[: prompt_tokens // self.kind.block_size])
         enter(self._world, self._told, row, float(now_s), prompt_tokens, output_tokens)
         return row
 
-    def _note_blocks(self, row: int, blocks: Sequence[int]) -> None:
+    def _note_blocks(self, arena: Arena, row: int, blocks: Sequence[int]) -> None:
         if len(set(blocks)) < len(blocks):  # two prefixes of one number: those from the second one on are not cached
             blocks = blocks[: next(i for i, block in enumerate(blocks) if block in blocks[:i])]
-        first = row * self._stride
+        first = arena.take(len(blocks)) if blocks else None
+        if first is None:
+            self._world.prefixes[row] = (0, 0, 0, 0)
+            return
         self._world.prefix_ids[first : first + len(blocks)] = blocks
         self._world.prefixes[row] = (first, len(blocks), 0, 0)
+
+    def _release(self, row: int) -> None:
+        """``row`` stands for nobody any more."""
+        self._free.append(row)
+        if self._arena is not None:
+            entry = self._world.prefixes[row]
+            if entry["count"]:
+                self._arena.give(int(entry["first"]), int(entry["count"]))
 
     def leave(self, row: int, now_s: float) -> None:
         """The client of ``row`` is gone. :meth:`advance` comes first: the request must not have ended by ``now_s``."""
         leave(self._world, row, float(now_s))
-        self._free.append(row)
+        self._release(row)
 
     def advance(self, now_s: float) -> None:
         """Simulate up to ``now_s``, steps that end then included; the listener hears of every token."""
@@ -194,14 +207,16 @@ class Engine:
             heard = [Heard(*entry) for entry in self._heard[:count].tolist()]
             if heard:
                 self._listener(heard)
-                self._free.extend(one.row for one in heard if one.ended)
+                for one in heard:
+                    if one.ended:
+                        self._release(one.row)
             if count <= self._room:
                 return
 
     def times(self, row: int) -> Times:
         """What happened to the request of ``row``; of one that has ended, until the listener returns."""
         request = self._world.requests[row]
-        hits = int(self._world.prefixes[row]["hit_tokens"]) if self._stride else 0
+        hits = int(self._world.prefixes[row]["hit_tokens"]) if self._arena is not None else 0
         arrival_s, admitted_s, first_token_s, finish_s = (
             float(request[name]) for name in ("arrival_s", "admitted_s", "first_token_s", "finish_s")
         )
@@ -225,14 +240,14 @@ class Engine:
         return int(self._sums[0]["tokens"])
 
 
-def _world_of(kind: WorkerType, rows: int, stride: int) -> World:
+def _world_of(kind: WorkerType, rows: int) -> World:
     """A world of one READY worker of ``kind``, with no request and room for ``rows``."""
     fleet = Fleet((kind,)).fixed((1,))
-    blocks = PrefixBlocks.from_lists([[1]], kind.block_size) if stride else None
+    blocks = PrefixBlocks.from_lists([[1]], kind.block_size) if kind.prefix_cache else None
     sample = Trace.from_arrays([0.0], [kind.block_size], [1], prefix_blocks=blocks)
     scenario = Scenario("emulated", Workload.from_trace(sample), fleet, horizon_s=None, heartbeat_s=_NEVER_S)
     draws = draw(scenario, np.random.default_rng(0))
-    room = Room.of(scenario, draws)._replace(requests=rows, prefix_ids=rows * stride)
+    room = Room.of(scenario, draws)._replace(requests=rows, prefix_ids=_PREFIX_IDS if kind.prefix_cache else 0)
     world = one(allocate(1, shape_of(scenario, room, 0, log=True)), 0)
     write_static(world, scenario)
     load(world, scenario, draws, np.zeros(0))

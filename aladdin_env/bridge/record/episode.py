@@ -148,7 +148,7 @@ def _requests(log: Log, period: Period) -> pd.DataFrame:
         {
             "arrival_s": record.t, "finish_s": record.t, "prompt_tokens": record.fields["prompt_tokens"],
             "output_tokens": 0.0, "klass": record.fields["klass"], "coin": 0.5, "outcome": REFUSED,
-            "reason": record.fields["reason"], "streams": False,
+            "streams": False,
         }
         for record in log.records
         if record.kind == "refuse" and record.fields["reason"] == _WANTED

@@ -86,9 +86,9 @@ class FleetSeen:
             changes["profile"] = profile
         if starts := _cold_starts(told):
             changes["cold_start"] = ColdStart(float(np.mean(starts)))
-        blocks, size = self._memory(told, index)
-        if (blocks, size) != (kind.kv_blocks, kind.block_size):  # a worker has told; its engine sets one block aside
-            changes |= {"kv_capacity_tokens": (blocks - 1) * size, "block_size": size}
+        tokens, size = self._memory(told, index)
+        if (tokens, size) != (kind.longest_request_tokens, kind.block_size):  # a worker has told
+            changes |= {"kv_capacity_tokens": tokens, "block_size": size}
         return replace(kind, **changes)
 
     def _profile(self, index: int) -> LatencyProfile | None:
@@ -101,12 +101,12 @@ class FleetSeen:
         return profile
 
     def _memory(self, told: list[Record], index: int) -> tuple[int, int]:
-        """KV blocks and tokens of each."""
+        """Tokens of the KV memory, and of a block."""
         first = int(np.argmax(self._type_of == index))
-        blocks, size = self._header.kv[first].tolist()
+        tokens, size = self._header.kv[first].tolist()
         for record in told:
-            blocks, size = record.fields.get("kv_blocks") or blocks, record.fields.get("block_size") or size
-        return blocks, size
+            tokens, size = record.fields.get("kv_tokens") or tokens, record.fields.get("block_size") or size
+        return tokens, size
 
 
 def _cold_starts(told: list[Record]) -> list[float]:

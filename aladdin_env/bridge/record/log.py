@@ -36,7 +36,7 @@ _LARGEST = 2**31 - 1
 _REGIME = {"mode": _TEXT, "canary": _NUMBER, "policy": _TEXT, "baseline": _TEXT}
 _HEADER = {
     "level": _TEXT, "began": _TEXT, "rows": _WHOLE, "part": _WHOLE, "t": _NUMBER, "scenario": _TABLE, "workers": _LIST,
-    "kv_blocks": _LIST, "block_size": _LIST, "slo": _LIST, "laws": _TABLE,
+    "kv_tokens": _LIST, "block_size": _LIST, "slo": _LIST, "laws": _TABLE,
     **_REGIME,
 }  # fmt: skip
 #: What a record of each kind has at least, besides its time ``t``.
@@ -55,6 +55,13 @@ _FIELDS: dict[str, _Wanted] = {
     "laws": {"type": _WHOLE, "profile": _TABLE},
     "switch": _REGIME,
 }
+#: What it may have, or null in its place.
+_OPTIONAL: dict[str, _Wanted] = {
+    "decide": {"shadow": _WHOLE},
+    "tokens": {"first_s": _NUMBER},
+    "look": {"kv_tokens": _WHOLE, "block_size": _WHOLE, "kv_used": _NUMBER},
+    "beat": {"proposed": _LIST},
+}
 #: Kinds that only logs of the level ``events`` have; there are many of them.
 _EVENTS_ONLY = frozenset({"arrive", "decide", "tokens", "return", "end"})
 _NUMBERS = (
@@ -62,7 +69,7 @@ _NUMBERS = (
     "answer", "shadow", "retries", "decision_s",
 )  # fmt: skip
 _MAY_BE_NULL = frozenset({"placed_s", "first_token_s", "shadow"})
-_NAMES = ("id", "outcome", "reason", "by")
+_NAMES = ("id", "outcome")
 _COLUMNS = (*_NUMBERS, *_NAMES, "streams")
 
 
@@ -79,7 +86,7 @@ class Header:
         scenario: The fleet.
         regime: Who decides.
         workers: Status of each slot.
-        kv: KV blocks and tokens of each for each slot, shape (slots, 2).
+        kv: Tokens of KV memory and of a block for each slot, shape (slots, 2).
         slo: TTFT and ATGT of each class, seconds, shape (4, 2).
         laws: Of the worker types, by number, whose laws are no longer the scenario's.
     """
@@ -204,7 +211,7 @@ def _header(place: str, fields: dict[str, Any]) -> Header:
         scenario = scenario_from_dict(checked["scenario"])
     regime = regime_of(checked)
     slots = scenario.fleet.slots
-    kv = np.array([checked["kv_blocks"], checked["block_size"]], dtype=np.int64).T
+    kv = np.array([checked["kv_tokens"], checked["block_size"]], dtype=np.int64).T
     slo = np.array(checked["slo"], dtype=np.float64)
     if len(checked["workers"]) != slots or kv.shape != (slots, 2) or slo.shape != (4, 2):
         raise InputError(f"{place}, key workers", checked["workers"], f"it should tell of {slots} workers, 4 classes")
@@ -225,7 +232,8 @@ def _record(place: str, fields: dict[str, Any]) -> Record:
     kind = fields.get("kind")
     if not isinstance(kind, str) or kind not in _FIELDS:
         raise InputError(f"{place}, key kind", kind, f"give one of {', '.join(_FIELDS)}")
-    checked = _checked(place, fields, {"t": _NUMBER, **_FIELDS[kind]})
+    there = {key: kinds for key, kinds in _OPTIONAL.get(kind, {}).items() if fields.get(key) is not None}
+    checked = _checked(place, fields, {"t": _NUMBER, **_FIELDS[kind], **there})
     return Record(place, kind, float(checked["t"]), checked)
 
 

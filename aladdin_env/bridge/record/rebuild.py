@@ -145,13 +145,14 @@ class Rebuilt:
         self.cluster.set_worker(self._slot(record), status, record.t, record.fields["ready_in_s"])
 
     def _look(self, record: Record) -> None:
-        blocks, size, used = (record.fields.get(key) for key in ("kv_blocks", "block_size", "kv_used"))
+        tokens, size, used = (record.fields.get(key) for key in ("kv_tokens", "block_size", "kv_used"))
         slot = self._slot(record)
-        if blocks is not None and size is not None:
-            self.cluster.set_kv(slot, blocks, size)
+        if tokens is not None and size is not None:
+            whole = checks.whole("kv_tokens", tokens, low=1, high=checks.TOKENS_MAX)
+            self.cluster.set_kv(slot, whole, checks.whole("block_size", size, low=1, high=whole))
         self._worker(record)
         if used is not None:
-            self.cluster.see_kv(slot, used)
+            self.cluster.see_kv(slot, checks.number("kv_used", used, low=0.0))
 
     def _slot(self, record: Record) -> int:
         return checks.whole("slot", record.fields["slot"], low=0, high=self._slots - 1)

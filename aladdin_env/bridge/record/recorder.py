@@ -190,7 +190,7 @@ class Recorder(Deaf):
 
     def seen(self, sight: Sight) -> None:
         """Every look counts for the arrays; else only a KV memory of another size is news."""
-        size = sight.kv_blocks, sight.block_size
+        size = sight.kv_tokens, sight.block_size
         if self._all or (None not in size and self._sizes.get(sight.slot) != size):
             self._sizes[sight.slot] = size
             facts = asdict(sight)
@@ -228,7 +228,7 @@ class Recorder(Deaf):
                 "t": self._view.now_s,
                 **asdict(self._regime),
                 "workers": workers["status"].tolist(),
-                "kv_blocks": workers["kv_blocks"].tolist(),
+                "kv_tokens": workers["kv_capacity_tokens"].tolist(),
                 "block_size": workers["block_size"].tolist(),
                 "slo": self._view.slo.tolist(),
                 "laws": self._laws,

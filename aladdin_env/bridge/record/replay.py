@@ -15,6 +15,7 @@ from aladdin_env.errors import InputError
 from aladdin_env.policy import HOLD, Combined, make_policy
 from aladdin_env.simulator.state import OFF, WORKER_STATUS
 from aladdin_env.view import ClusterView
+from aladdin_traces import inside
 
 _log = logging.getLogger(__name__)
 _LATE, _LEFT_OUT = "deadline", "slow"
@@ -146,7 +147,8 @@ class _Replaying:
 
     def _place(self, record: Record) -> None:
         cluster, row = self.rebuilt.cluster, record.fields["row"]
-        request = self.rebuilt.request(record)
+        with inside(record.place):
+            request = self.rebuilt.request(record)
         with cluster.without(request.avoid):
             if record.fields["by"] == "no worker" and not cluster.accepts(row):
                 self.nobody += 1

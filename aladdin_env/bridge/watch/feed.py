@@ -82,6 +82,8 @@ class Feed:
         """End all streams."""
         self._closed = True
         self._end_all()
+        if self._ticker is not None:
+            self._ticker.cancel()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The stream, until the client leaves or :meth:`close`."""

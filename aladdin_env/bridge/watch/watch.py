@@ -44,7 +44,7 @@ class WatchOptions:
     most_pages: int = 32
 
     def __post_init__(self) -> None:
-        checks.number("every_s", self.every_s, low=0.05)
+        checks.number("every_s", self.every_s, low=0.05, high=2.0)  # the page takes a longer silence for a fault
         checks.whole("most_pages", self.most_pages, low=1, high=1000)
 
 

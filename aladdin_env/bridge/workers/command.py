@@ -45,6 +45,11 @@ class Command:
             raise InputError("local", words[0], "install this program, or give its path: it is not found")
         return cls(words)
 
+    @property
+    def names_gpus(self) -> bool:
+        """Whether the worker's GPUs stand in it."""
+        return any("{gpu}" in word for word in self.words)
+
     def fill(self, port: int, gpus: str | None) -> list[str]:
         """The words for one worker; ``gpus`` as CUDA_VISIBLE_DEVICES names them, None: all."""
         return [word.replace("{port}", str(port)).replace("{gpu}", gpus or "") for word in self.words]

@@ -40,7 +40,7 @@ class LocalSettings:
         gpus: GPUs to use, as CUDA_VISIBLE_DEVICES names them; None: all that this process may use.
         gpus_per_worker: GPUs of each worker; 0: they share all; None: one, where there are any.
         environment: What the servers' environment has beyond ours.
-        logs: Folder for what they say, ``worker-SLOT.log``; None: a temporary one.
+        logs: Folder for what they say, ``worker-SLOT.log``; None: a temporary one, which is kept.
         cold_start_s: Expected time from start to READY, until one was measured.
         start_timeout_s: A worker that is not READY after as long has failed.
         ready_poll_s: Time between two questions to a starting one whether it is ready.
@@ -113,6 +113,8 @@ class LocalPool:
         _try_host(local.host)
         gpus = gpu_ids() if local.gpus is None else list(local.gpus)
         each = min(1, len(gpus)) if local.gpus_per_worker is None else local.gpus_per_worker
+        if self._command.names_gpus and not each:
+            raise InputError("local", "{gpu}", "name the GPUs, and how many of them each worker gets: there are none")
         self._gpus = GpuSets(gpus, each, limits.maximum)
         self._local = local
         self._timing = timing
@@ -205,15 +207,13 @@ class LocalPool:
             self._chores.drop(("life", worker.slot))
 
     async def _live(self, worker: LiveWorker) -> None:
-        """Run servers in the slot, one after the other, until this is cancelled, or the last one ends unwanted."""
+        """Run servers in the slot, one after the other, until cancelled, or until one ends and nobody wants another."""
         restarts = Restarts(self._local.restarts, self._timing)
         try:
             while True:
                 await worker.emptied.wait()  # requests of the server before may not have noticed yet
                 reason = await self._serve(worker)
                 worker.house("")
-                if worker.status == DRAINING:
-                    return
                 wait_s = restarts.next_in_s()
                 worker.move(FAILED, reason=reason, ready_s=self._timing.clock() + wait_s + self.cold_start_s)
                 self._reconcile()

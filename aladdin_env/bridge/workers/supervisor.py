@@ -30,6 +30,7 @@ TERMINATE, KILL = b"t", b"k"
 NOT_FOUND = 127  # exit status of a command that cannot be run, as shells have it
 _ORPHANED_GRACE_S = 5.0  # from TERM to KILL when whoever started us is gone
 _LONGEST_LINE = 16384
+_LAST_WORDS_S = 2.0  # where orphans are not adopted, one may hold the output open for ever
 _REAP_S, _REAP_EVERY_S = 5.0, 0.01
 _SET_DEATH_SIGNAL, _SET_CHILD_SUBREAPER = 1, 36  # of Linux' prctl
 
@@ -62,14 +63,14 @@ def main(log: str, most_bytes: str, *command: str) -> int:
         _write(handler, f"cannot run {command[0]}: {error.strerror}")
         return NOT_FOUND
     assert server.stdout is not None
-    writer = threading.Thread(target=_copy, args=(server.stdout, handler))
+    writer = threading.Thread(target=_copy, args=(server.stdout, handler), daemon=True)
     writer.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _signal_all(server.pid, signal.SIGTERM))
     threading.Thread(target=_obey, args=(server.pid,), daemon=True).start()
     status = _wait_for(server.pid)
     _end_family(server.pid)
-    writer.join()
+    writer.join(_LAST_WORDS_S)
     return status if status >= 0 else 128 - status
 
 

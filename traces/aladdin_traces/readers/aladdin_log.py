@@ -7,6 +7,7 @@ killed leaves half a line at the end; it is left out, and counted in the trace's
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +30,7 @@ LEVELS = (REQUESTS, EVENTS)
 TRUNCATED = "truncated last line"
 """Note of a trace whose log ends in the middle of a line."""
 
+_SHOWN_BYTES = 80
 _KEYS = ("arrival_s", "prompt_tokens", "output_tokens", "klass", "id", "outcome")
 _SERVED_KEYS = ("arrival_s", "first_token_s", "finish_s", "prompt_tokens", "output_tokens", "worker")
 
@@ -68,11 +70,16 @@ class DecisionLog:
         Raises:
             InputError: A line is damaged, or begins a log of another version; names the line.
         """
-        for place, fields in self._source.objects():
+        for number, line in enumerate(io.BytesIO(self._source.data), start=1):
+            if not line.strip():
+                continue
+            fields, where = _object(line.decode()), f"{self._source.name} line {number}"
+            if not fields:
+                raise InputError(where, line[:_SHOWN_BYTES].decode(errors="ignore"), "this line is damaged")
             if fields.get(HEADER_KEY, VERSION) != VERSION:
                 mend = f"this release reads version {VERSION}: read the log with the release that wrote it"
-                raise InputError(f"{self._source.name} {place}, key {HEADER_KEY}", fields[HEADER_KEY], mend)
-            yield place, fields
+                raise InputError(f"{where}, key {HEADER_KEY}", fields[HEADER_KEY], mend)
+            yield f"line {number}", fields
 
     def served(self) -> Table:
         """The requests whose tokens a worker streamed to their end, as a log of that worker knows them.

@@ -36,7 +36,7 @@ async def hang_up_in_prefill(trial: Trial) -> None:
     for stream in (True, False):
         mark = trial.mark()
         wire = await trial.open(trial.chat(mark, stream=stream))
-        (seen,) = await trial.arrived(mark=mark)
+        seen = await trial.sole(mark)
         wire.hang_up()
         await _noticed(trial, seen, "streaming" if stream else "not streaming")
 
@@ -56,7 +56,7 @@ async def hang_up_in_stream(trial: Trial) -> None:
     wire = await trial.open(trial.chat(stream=True))
     await wire.until(b"word", trial.bounds.answer_s)
     wire.hang_up()
-    await _noticed(trial, trial.exchanges[0], "streaming")
+    await _noticed(trial, await trial.sole(), "streaming")
 
 
 @case("a router that only notices when it writes keeps a preempted or stuck request for ever")
@@ -73,7 +73,7 @@ async def hang_up_in_silence(trial: Trial) -> None:
     wire = await trial.open(trial.chat(stream=True))
     await wire.until(b"word", trial.bounds.answer_s)
     wire.hang_up()
-    await _noticed(trial, trial.exchanges[0], "in a pause")
+    await _noticed(trial, await trial.sole(), "in a pause")
 
 
 @case(f"{_WASTE}, for one who left while he was queued")

@@ -57,8 +57,9 @@ async def streams_unbuffered(trial: Trial) -> None:
 async def usage_kept(trial: Trial) -> None:
     """A client that asks for stream_options.include_usage gets the chunk with the counts."""
     for path in (CHAT, COMPLETIONS):
-        answer = await trial.ask(trial.body(path, stream=True, stream_options=_ASKED), path)
-        check(asks_usage(trial.exchanges[-1]), f"the backend was not asked for counts ({path})")
+        mark = trial.mark()
+        answer = await trial.ask(trial.body(path, mark=mark, stream=True, stream_options=_ASKED), path)
+        check(asks_usage(await trial.sole(mark)), f"the backend was not asked for counts ({path})")
         check(usage_event(path) in answer.body, f"the counts do not reach the client ({path})")
 
 

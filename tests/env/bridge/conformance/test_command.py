@@ -79,11 +79,14 @@ def test_a_router_that_dies_fails_the_case_and_is_started_again() -> None:
     assert asyncio.run(verdicts()) == [PASS, PASS, PASS]
 
 
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 def test_a_running_router(run: Run) -> None:
     """Backends on known ports, and a router that somebody else has pointed at them."""
-    with socket.socket() as first:
-        first.bind(("127.0.0.1", 0))
-        backend = first.getsockname()[1]
+    backend = next(port for port in range(21_000, 30_000, 3) if all(map(is_free, range(port, port + 3))))
     urls = [f"http://127.0.0.1:{backend + number}" for number in range(3)]
     port = free_port()
     with RouterProcess(arguments(filled(start(), port, urls)), port) as process:

@@ -16,7 +16,7 @@ from tests.reference.laws import row_decode, row_prefill
 from tests.reference.model import RefRequest, RefScenario, RefType, RefWorker, Step
 from tests.reference.simulator import _Simulation, _whole_blocks
 
-CASES = int(os.environ.get("ALADDIN_REFERENCE_CASES", "300"))
+CASES = int(os.environ.get("ALADDIN_REFERENCE_CASES", "150"))
 CLOSEST_S = 1e-9  # nearer events may come in another order on the other side, for rounding
 SCHEDULERS = ("chunked", "prefill_first")
 

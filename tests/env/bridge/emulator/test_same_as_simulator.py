@@ -17,7 +17,7 @@ from aladdin_env.simulator.run import Simulator
 from aladdin_traces import Trace, Workload
 from tests.env.bridge.emulator.cases import Case, one_worker, replay
 
-CASES = int(os.environ.get("ALADDIN_REFERENCE_CASES", "150"))
+CASES = int(os.environ.get("ALADDIN_REFERENCE_CASES", "100"))
 SCHEDULERS = ("chunked", "prefill_first")
 
 

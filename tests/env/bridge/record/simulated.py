@@ -17,9 +17,10 @@ from aladdin_env.bridge.record.recorder import Recorder, RecordSettings
 from aladdin_env.policy import make_policy
 from aladdin_env.simulator.run import Simulator
 from aladdin_env.simulator.state import READY
-from aladdin_traces import Diurnal, FixedLengths, Poisson
+from aladdin_traces import Poisson
 from tests.env.bridge.record.traffic import BEGAN
 
+REQUESTS = RecordSettings()
 KIND = WorkerType(
     "worker", "llama-3.1-8b-h100-tp1", initial=2, minimum=1, maximum=4, max_num_seqs=16, price_per_gpu_hour=3.6
 )
@@ -41,7 +42,7 @@ def record_simulation(
     seed: int = 0,
     mode: str = "shadow",
     shadow: Callable[[int, int], int | None] = lambda row, slot: slot,
-    settings: RecordSettings = RecordSettings(),
+    settings: RecordSettings = REQUESTS,
     began: datetime = BEGAN,
     change: Callable[[Ticket], None] = lambda ticket: None,
     around: Callable[[Recorder, float], None] = lambda recorder, now_s: None,

@@ -101,10 +101,10 @@ def test_what_never_happened_is_null(path: Path) -> None:
 
 def test_only_a_memory_of_another_size_is_news(path: Path) -> None:
     bridge = Bridge(path, settings=RecordSettings("requests"))
-    for blocks in (None, 100, 100, 200):
-        bridge.watchers.seen(Sight(0, 1.0, READY, 0.0, blocks, 16, 0.5))
+    for tokens in (None, 100, 100, 200):
+        bridge.watchers.seen(Sight(0, 1.0, READY, 0.0, tokens, 16, 0.5))
     bridge.recorder.close()
-    assert [look["kv_blocks"] for look in of_kind(path, "look")] == [100, 200]
+    assert [look["kv_tokens"] for look in of_kind(path, "look")] == [100, 200]
 
 
 @pytest.mark.parametrize("name", ["\udc80half", "émile", "日本", 'quo"te\n'])
@@ -223,7 +223,7 @@ def test_a_later_part_begins_with_how_things_stand(path: Path) -> None:
     bridge = Bridge(path, settings=RecordSettings("requests", max_bytes=2500))
     bridge.ready(2)
     bridge.promise(1, 2.0, 0.1)
-    bridge.look(1, 500, 32, 0.1)
+    bridge.look(1, 16000, 32, 0.1)
     profile = load_profile("llama-2-13b-a100-tp1")
     bridge.watchers.learnt(0, profile, 0.0)
     bridge.switch(mode="active")
@@ -236,7 +236,7 @@ def test_a_later_part_begins_with_how_things_stand(path: Path) -> None:
     assert header.part > 0 and header.t > 0.0
     assert header.workers[:3] == (READY, READY, OFF)
     assert header.slo[1].tolist() == [2.0, 0.1]
-    assert header.kv[1].tolist() == [500, 32]
+    assert header.kv[1].tolist() == [16000, 32]
     assert header.laws == {0: profile}
     assert header.regime.mode == "active"
 

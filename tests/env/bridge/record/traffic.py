@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,10 +15,12 @@ from aladdin_env.bridge.dispatcher import Dispatcher, Queueing, Shed
 from aladdin_env.bridge.events import Beat, Regime, Sight, Ticket, Watchers
 from aladdin_env.bridge.live_cluster import LiveCluster
 from aladdin_env.bridge.record.recorder import Recorder, RecordSettings
+from aladdin_env.latency import LatencyProfile
 from aladdin_env.policy import make_policy
 from aladdin_env.simulator.state import FAILED, OFF, READY, STARTING
 from aladdin_traces import FixedLengths, Poisson, Workload
 
+EVENTS, USUAL = RecordSettings("events"), Queueing()
 BEGAN = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 
 
@@ -49,10 +52,10 @@ class Bridge:
         baseline: str = "round_robin",
         mode: str = SHADOW,
         canary: float = 0.3,
-        settings: RecordSettings = RecordSettings("events"),
+        settings: RecordSettings = EVENTS,
         scenario: Scenario | None = None,
         decider_clock: random.Random | None = None,
-        queueing: Queueing = Queueing(),
+        queueing: Queueing = USUAL,
         rows: int = 64,
         began: datetime = BEGAN,
     ) -> None:
@@ -90,18 +93,23 @@ class Bridge:
         if status != before:
             self.watchers.moved(slot, status, self.clock(), ready_in_s)
 
-    def look(self, slot: int, blocks: int, size: int, used: float) -> None:
+    def look(self, slot: int, tokens: int, size: int, used: float) -> None:
         """As the mirror does when a worker's metrics were read."""
         status = int(self.cluster.view.workers[slot]["status"])
-        self.cluster.set_kv(slot, blocks, size)
+        self.cluster.set_kv(slot, tokens, size)
         self.cluster.set_worker(slot, status, self.clock(), 0.0)
         self.cluster.see_kv(slot, used)
-        self.watchers.seen(Sight(slot, self.clock(), status, 0.0, blocks, size, used))
+        self.watchers.seen(Sight(slot, self.clock(), status, 0.0, tokens, size, used))
 
     def promise(self, klass: int, ttft_s: float, atgt_s: float) -> None:
         """As the classes of requests do."""
         self.cluster.world.slo[klass] = ttft_s, atgt_s
         self.watchers.promised(klass, ttft_s, atgt_s, self.clock())
+
+    def learn(self, profile: LatencyProfile) -> None:
+        """As whoever tracks the profile does."""
+        self.cluster.set_laws(0, profile)
+        self.watchers.learnt(0, profile, self.clock())
 
     def switch(self, **changes: object) -> None:
         """As an admin's call does."""
@@ -164,22 +172,24 @@ class Traffic:
             )[0]()  # fmt: skip
             await asyncio.sleep(0)
         for ticket in list(self.open):
+            self.open.remove(ticket)
             self.bridge.dispatcher.leave(ticket)
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.tasks.clear()
 
     def _come(self) -> None:
-        try:
-            ticket = self.bridge.enter(
-                self.random.randint(1, 3000), self.random.choice([0, 0, 1]), self.random.random() < 0.8
-            )
+        prompt_tokens, klass = self.random.randint(1, 3000), self.random.choice([0, 0, 1])
+        with contextlib.suppress(Shed):
+            self._place(self.bridge.enter(prompt_tokens, klass, self.random.random() < 0.8))
+
+    def _place(self, ticket: Ticket) -> None:
+        with contextlib.suppress(Shed):
             if self.bridge.dispatcher.place(ticket):
                 self.open.append(ticket)
             else:
                 self._hold(ticket)
-        except Shed:
-            pass
 
     def _hold(self, ticket: Ticket) -> None:
         task = asyncio.ensure_future(self._held(ticket))
@@ -225,10 +235,7 @@ class Traffic:
             return
         self.open.remove(ticket)
         self.bridge.dispatcher.take_back(ticket, "it hung up")
-        if self.bridge.dispatcher.place(ticket):
-            self.open.append(ticket)
-        else:
-            self._hold(ticket)
+        self._place(ticket)
 
     def _leave(self) -> None:
         ticket = self._one()
@@ -247,7 +254,7 @@ class Traffic:
     def _look(self) -> None:
         slot = self.random.randrange(self.bridge.scenario.fleet.slots)
         if self.bridge.cluster.view.workers[slot]["status"] == READY:
-            self.bridge.look(slot, 4000 + slot, 16, self.random.random() ** 4)
+            self.bridge.look(slot, 64000 + 16 * slot, 16, self.random.random() ** 4)
 
     def _beat(self) -> None:
         self.bridge.beat()

@@ -1,92 +1,25 @@
-"""The pool of local processes: real processes of a small server that looks like vLLM."""
+"""The pool of local processes: how workers come and go."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import signal
-import sys
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from pathlib import Path
 
-import aiohttp
 import pytest
 
-from aladdin_env.bridge.workers.local import LocalPool, LocalSettings
+from aladdin_env.bridge.workers.local import LocalPool
 from aladdin_env.bridge.workers.pool import Limits
-from aladdin_env.bridge.workers.restarts import RestartSettings
-from aladdin_env.bridge.workers.settings import WatchSettings
-from aladdin_env.bridge.workers.worker import LiveWorker
 from aladdin_env.errors import InputError
-from aladdin_env.simulator.state import DRAINING, FAILED, OFF, READY, STARTING
+from aladdin_env.simulator.state import DRAINING, OFF, READY, STARTING
 
+from .local_pools import all_ready, ask, be, command, pool_of, states, tell, while_there
 from .pretend import soon
-
-SCRIPT = Path(__file__).with_name("fake_worker.py")
-WATCH = WatchSettings(health_s=0.1, health_timeout_s=0.5, first_backoff_s=0.05, max_backoff_s=0.2)
-Story = Callable[[LocalPool], Awaitable[None]]
-
-
-def command(options: str = "") -> str:
-    return f"{sys.executable} {SCRIPT} --port {{port}} {options}"
-
-
-def pool_of(folder: Path, limits: Limits, text: str = command(), initial: int | None = None, **local) -> LocalPool:
-    given = {
-        "gpus": [],
-        "logs": folder / "logs",
-        "ready_poll_s": 0.05,
-        "grace_s": 10.0,
-        "drain_s": 30.0,
-        "restarts": RestartSettings(first_s=0.05, longest_s=0.2),
-        **local,
-    }
-    return LocalPool(text, limits, initial=initial, local=LocalSettings(**given), settings=WATCH)
-
-
-def while_there(flag: Path) -> str:
-    """A command whose workers load as long as ``flag`` is there."""
-    return f"sh -c 'while [ -e {flag} ]; do sleep 0.02; done; exec {command()}'"
-
-
-def tell(pool: LocalPool, story: Story) -> None:
-    async def whole() -> None:
-        await pool.start()
-        try:
-            await story(pool)
-        finally:
-            await pool.stop(0.0)
-        assert [worker.status for worker in pool.workers] == [OFF] * len(pool.workers)
-
-    asyncio.run(whole())
-
-
-def states(pool: LocalPool) -> list[int]:
-    return [worker.status for worker in pool.workers]
-
-
-async def all_ready(pool: LocalPool, count: int) -> None:
-    await soon(lambda: states(pool).count(READY) == count)
-
-
-async def ask(worker: LiveWorker, path: str) -> dict[str, str]:
-    async with aiohttp.ClientSession() as session, session.get(worker.url + path) as response:
-        return await response.json()
-
-
-async def be(worker: LiveWorker, **wish: object) -> None:
-    with suppress(aiohttp.ClientError, TimeoutError):  # one that is told to crash does not answer
-        timeout = aiohttp.ClientTimeout(total=1.0)
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.post(worker.url + "/be", json=wish):
-            pass
 
 
 def test_workers_start_serve_and_stop(tmp_path: Path) -> None:
     async def story(pool: LocalPool) -> None:
         assert (pool.can_scale, pool.wanted, pool.cold_start_s) == (True, (2,), 60.0)
-        assert states(pool) == [OFF] * 3 or STARTING in states(pool)
+        assert states(pool) == [STARTING, STARTING, OFF]
         await all_ready(pool, 2)
         first, second = pool.workers[:2]
         assert states(pool) == [READY, READY, OFF]
@@ -122,6 +55,8 @@ def test_one_gpu_each_where_nothing_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"max: 3 .*there are 2 GPUs, 1 for each"):
         pool_of(tmp_path, Limits(1, 3), gpus=["0", "1"])
     pool_of(tmp_path, Limits(1, 3), gpus=["0", "1"], gpus_per_worker=0)
+    with pytest.raises(InputError, match=r"local: '\{gpu\}' .*there are none"):
+        pool_of(tmp_path, Limits(1, 3), command("--gpu {gpu}"), gpus=[])
 
 
 def test_scaling_up_and_down_takes_the_idle_ones(tmp_path: Path) -> None:
@@ -199,24 +134,6 @@ def test_a_loading_worker_is_never_stopped_and_does_not_count_as_one_that_serves
     tell(pool_of(tmp_path, Limits(1, 2), while_there(flag)), story)
 
 
-def test_a_worker_that_fails_when_it_is_not_wanted_any_more_is_not_started_again(tmp_path: Path) -> None:
-    flag = tmp_path / "slow"
-    flag.touch()
-
-    async def story(pool: LocalPool) -> None:
-        (worker,) = pool.workers
-        await soon(lambda: worker.url)
-        await pool.scale_to([0])
-        assert worker.status == STARTING
-        flag.unlink()
-        await soon(lambda: worker.status == OFF)
-        await asyncio.sleep(0.1)
-        assert worker.status == OFF
-
-    failing = f"sh -c 'while [ -e {flag} ]; do sleep 0.02; done; exit {{port}}'"
-    tell(pool_of(tmp_path, Limits(0, 1), failing, initial=1), story)
-
-
 def test_a_drain_has_a_deadline(tmp_path: Path) -> None:
     async def story(pool: LocalPool) -> None:
         await all_ready(pool, 1)
@@ -230,133 +147,6 @@ def test_a_drain_has_a_deadline(tmp_path: Path) -> None:
         await all_ready(pool, 1)
 
     tell(pool_of(tmp_path, Limits(0, 1), initial=1, drain_s=0.1), story)
-
-
-def test_who_ignores_term_is_killed(tmp_path: Path) -> None:
-    async def story(pool: LocalPool) -> None:
-        await all_ready(pool, 1)
-
-    tell(pool_of(tmp_path, Limits(1, 1), command("--ignore-term --child"), grace_s=0.2), story)
-    (child,) = [
-        line.split()[1] for line in (tmp_path / "logs/worker-0.log").read_text().splitlines() if "child" in line
-    ]
-    assert not Path(f"/proc/{child}").exists()
-
-
-def test_a_crash_is_seen_at_once_and_the_worker_comes_back(tmp_path: Path) -> None:
-    async def story(pool: LocalPool) -> None:
-        await all_ready(pool, 1)
-        (worker,) = pool.workers
-        heard: list[int] = []
-        worker.subscribe(lambda one: heard.append(one.status) if one.status not in (*heard[-1:], READY) else None)
-        url = worker.url
-        await be(worker, exit=7)
-        await soon(lambda: STARTING in heard and worker.status == READY)
-        assert heard == [FAILED, STARTING]
-        assert worker.url != url
-
-    tell(pool_of(tmp_path, Limits(1, 1)), story)
-
-
-def test_a_crash_says_how_and_shows_the_last_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def story(pool: LocalPool) -> None:
-        (worker,) = pool.workers
-        await soon(lambda: worker.status == FAILED)
-        assert worker.reason == (
-            "it did not start: it ended with exit status 3; its last words: ValueError: no such model"
-        )
-        assert worker.url == "" and worker.ready_s > worker.since_s
-
-    with caplog.at_level(logging.ERROR):
-        tell(pool_of(tmp_path, Limits(1, 1), command("--refuse")), story)
-    (line, *_) = [record.getMessage() for record in caplog.records]
-    assert line.endswith("loading weights\nValueError: no such model")
-
-
-def test_crashes_are_restarted_a_bounded_number_of_times(tmp_path: Path) -> None:
-    async def story(pool: LocalPool) -> None:
-        (worker,) = pool.workers
-        began: list[float] = []
-        worker.subscribe(lambda one: began.append(one.since_s) if one.status == STARTING else None)
-        await soon(lambda: len(began) == 3 and worker.status == FAILED)
-        assert worker.ready_s - worker.since_s > 100.0  # the next one when the window has passed
-        await pool.scale_to([0])
-        await soon(lambda: worker.status == OFF)
-
-    restarts = RestartSettings(first_s=0.01, longest_s=0.02, most=2, window_s=1000.0)
-    tell(pool_of(tmp_path, Limits(0, 1), command("--refuse"), initial=1, restarts=restarts), story)
-
-
-def test_a_worker_that_never_gets_ready_has_failed(tmp_path: Path) -> None:
-    async def story(pool: LocalPool) -> None:
-        (worker,) = pool.workers
-        await soon(lambda: worker.status == FAILED)
-        assert "not ready after 0.3 s (no answer from http://127.0.0.1:" in worker.reason
-
-    tell(pool_of(tmp_path, Limits(1, 1), command("--slow 60"), start_timeout_s=0.3), story)
-
-
-def test_a_worker_that_hangs_is_ended_and_started_again(tmp_path: Path) -> None:
-    async def story(pool: LocalPool) -> None:
-        await all_ready(pool, 1)
-        (worker,) = pool.workers
-        pid = (await ask(worker, "/environment"))["pid"]
-        heard: list[str] = []
-        worker.subscribe(lambda one: heard.append(one.reason) if one.status == FAILED and not one.url else None)
-        await be(worker, stop=True)
-        for _ in range(3):
-            with worker.lease() as lease:
-                lease.report_failure("no answer")
-        await soon(lambda: heard and worker.status == READY)
-        assert (await ask(worker, "/environment"))["pid"] != pid
-        assert heard[0].startswith("it was out of service for 0.1 s (")
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(pid), signal.SIGCONT)
-
-    tell(pool_of(tmp_path, Limits(1, 1), hang_s=0.1, grace_s=0.1), story)
-
-
-def test_a_worker_that_is_sick_for_a_moment_is_not_restarted(tmp_path: Path) -> None:
-    async def story(pool: LocalPool) -> None:
-        await all_ready(pool, 1)
-        (worker,) = pool.workers
-        url = worker.url
-        await be(worker, health=503)
-        await soon(lambda: worker.status == FAILED)
-        await be(worker, health=200)
-        await soon(lambda: worker.status == READY)
-        assert worker.url == url
-
-    tell(pool_of(tmp_path, Limits(1, 1)), story)
-
-
-def test_a_worker_that_crashes_while_it_drains_is_not_restarted(tmp_path: Path) -> None:
-    async def story(pool: LocalPool) -> None:
-        await all_ready(pool, 1)
-        (worker,) = pool.workers
-        with worker.lease():
-            await pool.scale_to([0])
-            await be(worker, exit=1)
-            await soon(lambda: worker.status == OFF)
-        await pool.scale_to([1])
-        await all_ready(pool, 1)
-
-    tell(pool_of(tmp_path, Limits(0, 1), initial=1), story)
-
-
-def test_another_model_than_the_others_is_a_failed_start(tmp_path: Path) -> None:
-    name = tmp_path / "name"
-    name.write_text("llama")
-
-    async def story(pool: LocalPool) -> None:
-        await all_ready(pool, 1)
-        name.write_text("qwen")
-        await pool.scale_to([2])
-        second = pool.workers[1]
-        await soon(lambda: second.status == FAILED)
-        assert "it serves 'qwen' and" in second.reason and "serves 'llama'" in second.reason
-
-    tell(pool_of(tmp_path, Limits(1, 2), f"sh -c 'exec {command()} --model $(cat {name})'"), story)
 
 
 def test_stopping_ends_loading_workers_and_waits_for_busy_ones(tmp_path: Path) -> None:
