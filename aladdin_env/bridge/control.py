@@ -100,7 +100,7 @@ class ControlLoop:
         self._cluster.heartbeat(now_s)
         proposed = self._proposed()
         wanted, rails = self.constrained(proposed, now_s)
-        if self._pool.can_scale and wanted != self._pool.wanted:
+        if wanted != self._pool.wanted:  # a pool that somebody else scales notes it
             self._changed_s = now_s
             try:
                 await self._pool.scale_to(wanted)
@@ -158,7 +158,8 @@ class ControlLoop:
         return wanted, tuple(rails)
 
     def _not_blindly(self, wanted: tuple[int, ...], standing: tuple[int, ...], now_s: float) -> tuple[int, ...]:
-        is_stale = any(worker.status == READY and worker.is_stale for worker in self._pool.workers)
+        workers = self._pool.workers  # one that shows no metrics at all is no reason
+        is_stale = any(one.status == READY and one.scrape is not None and one.is_stale for one in workers)
         return _no_fewer(wanted, standing) if is_stale else wanted
 
     def _by_one(self, wanted: tuple[int, ...], standing: tuple[int, ...], now_s: float) -> tuple[int, ...]:

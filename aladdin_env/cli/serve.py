@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,9 +17,10 @@ from aladdin_env.scenario import SLO
 
 if TYPE_CHECKING:
     from aladdin_env.bridge.server import BridgeSettings
-    from aladdin_env.bridge.workers.pool import WorkerPool
+    from aladdin_env.bridge.workers.pool import Limits, WorkerPool
 
 _MAX_LOCAL = 8
+Common = Mapping[str, Any]
 #: Workers of the demo: each an emulated one in a process of its own.
 _DEMO = "{python} -m aladdin_env.cli worker --profile {profile} --port {{port}} --model demo"
 
@@ -33,6 +35,17 @@ def serve(
     ] = None,
     kubernetes: Annotated[str | None, typer.Option(help="Deployment or StatefulSet, such as deploy/vllm.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Emulated workers: no GPU, real HTTP.")] = False,
+    no_scale: Annotated[
+        bool, typer.Option("--no-scale", help="Kubernetes: only tell how many are wanted; an HPA or KEDA scales.")
+    ] = False,
+    namespace: Annotated[str | None, typer.Option(help="Kubernetes: namespace; else our own.")] = None,
+    service: Annotated[
+        str | None, typer.Option(help="Kubernetes: service of the workers; else of the same name.")
+    ] = None,
+    gpus: Annotated[str | None, typer.Option(help="Local: GPUs to use, such as 0,1,2,3; else all.")] = None,
+    gpus_per_worker: Annotated[int | None, typer.Option(help="Local: GPUs of each worker.")] = None,
+    worker_logs: Annotated[Path | None, typer.Option(help="Local: folder for what the workers say.")] = None,
+    start_timeout: Annotated[float, typer.Option(help="Local: longest start of a worker, seconds.")] = 900.0,
     minimum: Annotated[int, typer.Option("--min", help="Fewest workers.")] = 1,
     maximum: Annotated[int | None, typer.Option("--max", help="Most workers.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -88,39 +101,68 @@ def serve(
         gateway=GatewaySettings(drain_s=drain, api_keys=_keys(api_key_env), show_worker=show_worker),
         listening=Listening(host, port, admin_port=admin_port, certificate=tls_cert, key=tls_key),
     )  # fmt: skip
-    pool = _pool(worker, local, kubernetes, demo, minimum, maximum, profile, model, worker_key_env)
+    limits = (minimum, maximum)
+    one = {"--worker": worker, "--local": local, "--kubernetes": kubernetes, "--demo": demo}
+    common = {"model": model, "api_key_env": worker_key_env}
+    match _chosen(one):
+        case "--worker":
+            pool = _static(worker or [], common)
+        case "--kubernetes":
+            pool = _kubernetes(kubernetes or "", limits, namespace, service, not no_scale, common)
+        case "--local":
+            pool = _local(local or "", limits, gpus, gpus_per_worker, worker_logs, start_timeout, common)
+        case _:
+            pool = _demo(limits, profile)
     say_if_compiling()
     run(pool, settings, announce=lambda url, admin: _announce(url, admin, settings))
 
 
-def _pool(
-    workers: list[str] | None, local: str | None, kubernetes: str | None, demo: bool, minimum: int,
-    maximum: int | None, profile: str, model: str | None, key_env: str | None,
-) -> WorkerPool:  # fmt: skip
+def _chosen(given: Mapping[str, object]) -> str:
     """The one kind of workers that was asked for."""
-    from aladdin_env.bridge.workers.pool import Limits
-
-    given = [name for name, value in (("--worker", workers), ("--local", local), ("--kubernetes", kubernetes),
-                                      ("--demo", demo)) if value]  # fmt: skip
-    if len(given) != 1:
+    found = [name for name, value in given.items() if value]
+    if len(found) != 1:
         mend = "give one of --worker URL, --local COMMAND, --kubernetes deploy/NAME, --demo"
-        raise InputError("workers", " and ".join(given) or None, mend)
-    if workers:
-        from aladdin_env.bridge.workers.static import StaticPool
+        raise InputError("workers", " and ".join(found) or None, mend)
+    return found[0]
 
-        return StaticPool(workers, model=model, api_key_env=key_env)
-    limits = Limits(minimum, maximum if maximum is not None else max(minimum, _MAX_LOCAL))
-    if kubernetes:
-        from aladdin_env.bridge.workers.kubernetes import KubernetesPool
 
-        return KubernetesPool(kubernetes, limits, model=model, api_key_env=key_env)
+def _static(urls: list[str], common: Common) -> WorkerPool:
+    from aladdin_env.bridge.workers.static import StaticPool
+
+    return StaticPool(urls, **common)
+
+
+def _kubernetes(
+    target: str, limits: tuple[int, int | None], namespace: str | None, service: str | None, scales: bool,
+    common: Common,
+) -> WorkerPool:  # fmt: skip
+    from aladdin_env.bridge.workers.kubernetes import KubernetesPool
+
+    return KubernetesPool(target, _limits(*limits), namespace=namespace, service=service, scales=scales, **common)
+
+
+def _local(
+    command: str, limits: tuple[int, int | None], gpus: str | None, gpus_per_worker: int | None, logs: Path | None,
+    start_timeout_s: float, common: Common,
+) -> WorkerPool:  # fmt: skip
     from aladdin_env.bridge.workers.local import LocalPool, LocalSettings
 
-    if demo:
-        command = _DEMO.format(python=sys.executable, profile=profile)
-        return LocalPool(command, limits, local=LocalSettings(cold_start_s=10.0, gpus_per_worker=0))
-    assert local is not None
-    return LocalPool(local, limits, model=model, api_key_env=key_env)
+    named = None if gpus is None else [name.strip() for name in gpus.split(",") if name.strip()]
+    settings = LocalSettings(gpus=named, gpus_per_worker=gpus_per_worker, logs=logs, start_timeout_s=start_timeout_s)
+    return LocalPool(command, _limits(*limits), local=settings, **common)
+
+
+def _demo(limits: tuple[int, int | None], profile: str) -> WorkerPool:
+    from aladdin_env.bridge.workers.local import LocalPool, LocalSettings
+
+    command = _DEMO.format(python=sys.executable, profile=profile)
+    return LocalPool(command, _limits(*limits), local=LocalSettings(cold_start_s=10.0, gpus_per_worker=0))
+
+
+def _limits(minimum: int, maximum: int | None) -> Limits:
+    from aladdin_env.bridge.workers.pool import Limits
+
+    return Limits(minimum, maximum if maximum is not None else max(minimum, _MAX_LOCAL))
 
 
 def _keys(variable: str | None) -> tuple[str, ...]:

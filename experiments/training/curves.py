@@ -1,7 +1,7 @@
 """Learning curves: ``python -m experiments.training.curves RUN [RUN ...] [--out FOLDER]``.
 
 For each run of ``aladdin train``, NAME.csv (its validations) and NAME.png: what was reached on the validation split
-against the decisions learned from, beside the expert.
+against the decisions learned from (of a search: the episodes simulated), beside the expert.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def draw(history: pd.DataFrame, expert: dict[str, float], title: str, path: Path
 
 
 def _panel(ax: Any, history: pd.DataFrame, name: str, best: Any, expert: float) -> None:
-    steps = history["steps"] / 1e6
+    steps = history["steps"] / 1e3
     ax.plot(steps, history[name], marker=".", label="learned")
     ax.plot(steps[best], history[name][best], "o", color="C2", label="kept")
     ax.axhline(expert, color="C3", linestyle="--", label="expert")
-    ax.set_xlabel("decisions, millions")
+    ax.set_xlabel("decisions or episodes, thousands")
     ax.set_title(_TITLES[name], fontsize=9)
     ax.grid(alpha=0.3)
 

@@ -141,8 +141,10 @@ class Rebuilt:
         del self._open[row]
 
     def _worker(self, record: Record) -> None:
-        status = checks.whole("status", record.fields["status"], low=0, high=len(WORKER_STATUS) - 1)
-        self.cluster.set_worker(self._slot(record), status, record.t, record.fields["ready_in_s"])
+        """News only where nobody has looked at the worker just before."""
+        slot, status = self._slot(record), self._status(record)
+        if self.cluster.view.workers[slot]["status"] != status:
+            self.cluster.set_worker(slot, status, record.t, record.fields["ready_in_s"])
 
     def _look(self, record: Record) -> None:
         tokens, size, used = (record.fields.get(key) for key in ("kv_tokens", "block_size", "kv_used"))
@@ -150,9 +152,12 @@ class Rebuilt:
         if tokens is not None and size is not None:
             whole = checks.whole("kv_tokens", tokens, low=1, high=checks.TOKENS_MAX)
             self.cluster.set_kv(slot, whole, checks.whole("block_size", size, low=1, high=whole))
-        self._worker(record)
+        self.cluster.set_worker(slot, self._status(record), record.t, record.fields["ready_in_s"])
         if used is not None:
             self.cluster.see_kv(slot, checks.number("kv_used", used, low=0.0))
+
+    def _status(self, record: Record) -> int:
+        return checks.whole("status", record.fields["status"], low=0, high=len(WORKER_STATUS) - 1)
 
     def _slot(self, record: Record) -> int:
         return checks.whole("slot", record.fields["slot"], low=0, high=self._slots - 1)
@@ -172,7 +177,7 @@ class Rebuilt:
     def _switch(self, record: Record) -> None:
         regime, scenario = regime_of(record.fields), self.cluster.view.scenario
         self.decider.set_mode(regime.mode, regime.canary)
-        if regime.policy != self._regime.policy or regime == self._regime:  # the same once more: it was made anew
+        if regime.policy != self._regime.policy:  # the same once more: it was made anew
             self.decider.exchange(make_policy(regime.policy, scenario))
         if regime.baseline != self._regime.baseline:
             self.decider.baseline = make_policy(regime.baseline, scenario)

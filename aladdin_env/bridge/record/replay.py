@@ -18,7 +18,7 @@ from aladdin_env.view import ClusterView
 from aladdin_traces import inside
 
 _log = logging.getLogger(__name__)
-_LATE, _LEFT_OUT = "deadline", "slow"
+_LEFT_OUT = "slow"
 
 
 @dataclass(frozen=True)
@@ -165,22 +165,21 @@ class _Replaying:
         if self.other is not None:
             return self.other.name, self._ask(self.other, record)
         by = record.fields["by"]
-        for policy, counts in self._asked(request):
+        for policy in self._asked(request):
             answer = self._ask(policy, record)
-            if counts and policy.name == by:
+            if policy.name == by:
                 return by, answer
         return by, HOLD if by == "nobody" else None
 
-    def _asked(self, request: Rebuilding) -> Iterator[tuple[Combined, bool]]:
-        """Those who may have been asked, in that order, and whether their answer was used."""
+    def _asked(self, request: Rebuilding) -> Iterator[Combined]:
+        """Those who may have been asked, in that order."""
         decider = self.rebuilt.decider
         acts = decider.mode == ACTIVE or (decider.mode == CANARY and request.coin < decider.canary)
         if not acts:
-            yield decider.baseline, True
+            yield decider.baseline
         elif _LEFT_OUT not in self.fell:
-            yield decider.policy, _LATE not in self.fell
-        for fallback in decider.fallbacks:
-            yield fallback, True
+            yield decider.policy
+        yield from decider.fallbacks
 
     def _ask(self, policy: Combined, record: Record) -> int | None:
         try:

@@ -24,7 +24,7 @@ class Pool:
 
     def __init__(self, wanted: int) -> None:
         self.wanted: tuple[int, ...] = (wanted,)
-        self.workers = [SimpleNamespace(status=READY, is_stale=False)]
+        self.workers = [SimpleNamespace(status=READY, is_stale=False, scrape=object())]
         self.fault: Exception | None = None
 
     async def scale_to(self, wanted: Sequence[int]) -> None:
@@ -83,7 +83,7 @@ def test_nothing_is_stopped_soon_after_a_change_nor_blindly() -> None:
     scene.clock.now_s = 31.0
     pool.workers[0].is_stale = True
     assert beaten(loop).rails == ("stale",) and pool.wanted == (6,)
-    pool.workers[0].is_stale = False
+    pool.workers[0].scrape = None  # it shows none: then nothing is stale
     assert beaten(loop).wanted == (2,)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,7 +69,8 @@ class Bridge:
         spent = Clock()
 
         def decider_clock_s() -> float:
-            spent.now_s += 0.0 if decider_clock is None else decider_clock.choice([0.0, 0.0, 0.0, 0.003])
+            if decider_clock is not None:
+                spent.now_s += decider_clock.choices([0.0, 0.003, 11.0], [60, 30, 2])[0]
             return spent.now_s
 
         self.decider = Decider(
@@ -161,7 +163,7 @@ class Traffic:
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
 
-    async def run(self, steps: int) -> None:
+    async def run(self, steps: int, after_each: Callable[[], None] = lambda: None) -> None:
         """So many things happen; in the end all requests hang up."""
         for _ in range(steps):
             self.bridge.clock.now_s += self.random.expovariate(20.0)
@@ -171,6 +173,7 @@ class Traffic:
                 [24, 40, 14, 1, 2, 2, 4, 8, 5],
             )[0]()  # fmt: skip
             await asyncio.sleep(0)
+            after_each()
         for ticket in list(self.open):
             self.open.remove(ticket)
             self.bridge.dispatcher.leave(ticket)
