@@ -105,7 +105,7 @@ class Front:
             raise shed(refused, self._dispatcher.queueing.max_hold_s) from None
         headers = forwarded(self._headers_of(request), identity)
         try:
-            return await self._proxy.serve(request, Job(request.path_qs, headers, read, ticket))
+            return await self._proxy.serve(request, Job(request.raw_path, headers, read, ticket))
         except Shed as refused:
             raise shed(refused, self._dispatcher.queueing.max_hold_s) from None
         finally:

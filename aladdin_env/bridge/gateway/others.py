@@ -12,7 +12,7 @@ from aiohttp import web
 
 from aladdin_env.bridge.gateway.headers import forwarded, request_id, returned
 from aladdin_env.bridge.gateway.problems import Problem
-from aladdin_env.bridge.gateway.session import worker_session
+from aladdin_env.bridge.gateway.session import address, worker_session
 from aladdin_env.bridge.gateway.settings import GatewaySettings
 from aladdin_env.bridge.workers.worker import LiveWorker
 from aladdin_env.simulator.state import READY
@@ -73,7 +73,7 @@ class Others:
             try:
                 answer = await self._session.request(
                     request.method,
-                    worker.url + request.path_qs,
+                    address(worker.url, request.raw_path),
                     data=body,
                     headers=forwarded(request.headers.items(), identity),
                     allow_redirects=False,

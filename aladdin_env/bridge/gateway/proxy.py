@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -17,7 +18,7 @@ from aladdin_env.bridge.events import Ticket
 from aladdin_env.bridge.gateway.asked import Asked, PromptLengths
 from aladdin_env.bridge.gateway.headers import returned
 from aladdin_env.bridge.gateway.problems import PassedOn, Problem
-from aladdin_env.bridge.gateway.session import worker_session
+from aladdin_env.bridge.gateway.session import address, worker_session
 from aladdin_env.bridge.gateway.settings import GatewaySettings
 from aladdin_env.bridge.gateway.stream import Stream, tokens_of
 from aladdin_env.bridge.workers.worker import Lease, LiveWorker
@@ -26,8 +27,11 @@ _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 #: An error of the worker that says it is full, not broken.
 _FULL = frozenset({429, 503})
 _BUDGET_WINDOW_S, _FREE_RETRIES = 60.0, 10
+_AGAIN_S = 2.0
 
 Faults = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
+# How a connection looks that was kept, and that its other end has closed.
+_CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError, ConnectionResetError)
 
 
 class Budget:
@@ -80,7 +84,7 @@ class Broken(Exception):
 
     def __init__(self, reason: str, problem: Problem | None = None) -> None:
         super().__init__(reason)
-        self.problem = problem or Problem(502, "worker_failed", f"the worker did not answer ({reason})")
+        self.problem = problem or Problem(503, "worker_failed", f"the worker did not answer ({reason})", _AGAIN_S)
 
 
 class Proxy:
@@ -106,15 +110,18 @@ class Proxy:
         self._settings = settings
         self._budget = Budget(settings.retry_budget)
         self._session: aiohttp.ClientSession | None = None
+        self._fresh: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         """Begin; an event loop must be running."""
         self._session = worker_session(self._settings)
+        self._fresh = worker_session(self._settings, keeps=False)
 
     async def close(self) -> None:
         """Close all connections to workers."""
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._fresh):
+            if session is not None:
+                await session.close()
 
     async def serve(self, request: web.Request, job: Job) -> web.StreamResponse:
         """Place the request, send it, and pass the answer on.
@@ -147,12 +154,9 @@ class Proxy:
         Raises:
             Broken: there is none, or one that says that somebody else should be asked.
         """
-        assert self._session is not None, "the proxy is not open"
         try:
             async with asyncio.timeout(self._settings.first_byte_s):
-                answer = await self._session.post(
-                    worker.url + job.path, data=job.asked.body, headers=job.headers, allow_redirects=False
-                )
+                answer = await self._post(worker, job)
         except Faults as error:
             reason = _told(error)
             lease.report_failure(reason)
@@ -162,6 +166,16 @@ class Proxy:
             return answer
         async with answer:
             raise await self._refusal(answer, lease)
+
+    async def _post(self, worker: LiveWorker, job: Job) -> aiohttp.ClientResponse:
+        """Send it; once more, on a new connection, where the worker had closed the one that was kept."""
+        assert self._session is not None and self._fresh is not None, "the proxy is not open"
+        more: Any = {"data": job.asked.body, "headers": job.headers, "allow_redirects": False}
+        where = address(worker.url, job.path)
+        try:
+            return await self._session.post(where, **more)
+        except _CLOSED:
+            return await self._fresh.post(where, **more)
 
     async def _refusal(self, answer: aiohttp.ClientResponse, lease: Lease) -> Broken:
         """An answer with a status that another worker may not give."""

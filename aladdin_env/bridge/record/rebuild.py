@@ -177,7 +177,7 @@ class Rebuilt:
     def _switch(self, record: Record) -> None:
         regime, scenario = regime_of(record.fields), self.cluster.view.scenario
         self.decider.set_mode(regime.mode, regime.canary)
-        if regime.policy != self._regime.policy:  # the same once more: it was made anew
+        if regime.policy != self._regime.policy or regime == self._regime:  # the same once more: it was made anew
             self.decider.exchange(make_policy(regime.policy, scenario))
         if regime.baseline != self._regime.baseline:
             self.decider.baseline = make_policy(regime.baseline, scenario)

@@ -246,7 +246,7 @@ def _notes(
 ) -> list[str]:
     total = sum(len(log.requests) for log in logs)
     used = sum(int((episode.requests["outcome"] != REFUSED).sum()) for episode in episodes)
-    notes = ["Guard rails, failures and restarts of workers are not simulated."]
+    notes = ["Guard rails, failures and restarts of workers are not simulated, and scalers begin without a history."]
     if used < total:
         pair = " and ".join(chosen[0][1].pair)
         notes.append(f"{total - used} of {total} requests came under another mode or other policies than {pair}.")
