@@ -85,15 +85,15 @@ class Dispatcher:
         Raises:
             Shed: it is refused at once.
         """
-        if self.closing:
-            raise Shed("shutting_down", self.queueing.retry_after_s)
         now_s, coin = self.clock(), self._coins.random()
+        if self.closing:
+            raise self._refused("shutting_down", prompt_tokens, klass, now_s)
         if not self.cluster.has_room_for(prompt_tokens):
-            raise Shed("too_long", None)
+            raise self._refused("too_long", prompt_tokens, klass, now_s)
         try:
             row = self.cluster.enter(prompt_tokens, klass, coin, now_s)
         except InputError:
-            raise Shed("too_many_requests", self.queueing.retry_after_s) from None
+            raise self._refused("too_many_requests", prompt_tokens, klass, now_s) from None
         ticket = Ticket(request_id, row, klass, prompt_tokens, coin, streams, now_s)
         self._watcher.arrived(ticket)
         return ticket
@@ -201,6 +201,10 @@ class Dispatcher:
             ticket.slot, ticket.placed_s = decision.answer, now_s
         self._watcher.decided(ticket, decision.answer)
         return decision.answer
+
+    def _refused(self, reason: str, prompt_tokens: int, klass: int, now_s: float) -> Shed:
+        self._watcher.refused(reason, prompt_tokens, klass, now_s)
+        return Shed(reason, None if reason == "too_long" else self.queueing.retry_after_s)
 
     def _shed(self, ticket: Ticket, reason: str, retry_after_s: float | None) -> Shed:
         self.cluster.reject(ticket.row, self.clock())

@@ -89,8 +89,8 @@ class LiveCluster:
         if not self._free:
             raise InputError("requests", len(self.view.requests), _FULL)
         r = self._free.pop()
-        live_state.write_request(self.world, r, now_s, prompt_tokens, klass, coin)
-        self.arrive(r, now_s)
+        self.world.cluster[0]["now_s"] = now_s
+        live_state.enter(self.world, r, now_s, prompt_tokens, klass, coin)
         return r
 
     def forget(self, r: int) -> None:

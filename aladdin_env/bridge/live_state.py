@@ -18,6 +18,7 @@ from aladdin_env.simulator.requests import (
     settle,
 )
 from aladdin_env.simulator.router import arrive, has_candidate
+from aladdin_env.simulator.setup import write_request
 from aladdin_env.simulator.state import (
     DECODING,
     FAILURE,
@@ -47,29 +48,10 @@ def no_failures() -> Array:
 
 
 @compiled
-def write_request(world: World, r: int, now_s: float, prompt_tokens: int, klass: int, coin: float) -> None:
-    """Row ``r`` is a new request's."""
-    request = world.requests[r]
-    request.arrival_s = now_s
-    request.admitted_s = np.nan
-    request.first_token_s = np.nan
-    request.finish_s = np.nan
-    request.joined_step = 0
-    request.coin = coin
-    request.predicted_tokens = 0.0
-    request.prompt_tokens = prompt_tokens
-    request.generated = 0
-    request.computed = 0
-    request.worker = NONE
-    request.next = NONE
-    request.prev = NONE
-    request.preemptions = 0
-    request.retries = 0
-    request.status = PENDING
-    request.stage = NEW
-    request.decoding = 0
-    request.klass = klass
-    request.missed = 0
+def enter(world: World, r: int, now_s: float, prompt_tokens: int, klass: int, coin: float) -> None:
+    """Row ``r`` is a new request's, which has just arrived; how long its answer will be nobody knows."""
+    write_request(world.requests, world.truth, r, now_s, prompt_tokens, 0, klass, coin, 0.0)
+    arrive(world, r)
 
 
 @compiled

@@ -21,11 +21,12 @@ from aladdin_env.bridge.events import Watcher, Watchers
 from aladdin_env.bridge.fleet import LiveFleet, Mirror
 from aladdin_env.bridge.gateway.admin import Admin
 from aladdin_env.bridge.gateway.asked import PromptLengths
-from aladdin_env.bridge.gateway.front import Front, Handler, make_app, runner_of
+from aladdin_env.bridge.gateway.front import Front, make_app, runner_of
 from aladdin_env.bridge.gateway.others import Others
 from aladdin_env.bridge.gateway.proxy import Proxy
 from aladdin_env.bridge.gateway.settings import TPOT_HEADERS, TTFT_HEADERS, GatewaySettings
 from aladdin_env.bridge.live_cluster import LiveCluster
+from aladdin_env.bridge.watch import Watch, WatchOptions
 from aladdin_env.bridge.workers.pool import WorkerPool
 from aladdin_env.bridge.workers.timing import REAL_TIME, Timing
 from aladdin_env.errors import InputError
@@ -89,6 +90,7 @@ class BridgeSettings:
         gateway: The front.
         listening: Addresses.
         rows: Most requests at a time.
+        watching: Metrics, status and page.
     """
 
     policy: str = "aladdin"
@@ -101,6 +103,7 @@ class BridgeSettings:
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     listening: Listening = field(default_factory=Listening)
     rows: int = _ROWS
+    watching: WatchOptions = field(default_factory=WatchOptions)
 
 
 def served_policy(spec: str, scenario: Scenario, can_scale: bool) -> Combined:
@@ -125,6 +128,7 @@ class Bridge:
 
     Attributes:
         watchers: Who hears of what happens; add to it before the bridge starts.
+        seen: Metrics, status and live page.
         pages: Pages of its own for clients' listener, by path.
 
     Raises:
@@ -135,7 +139,6 @@ class Bridge:
         self.pool = pool
         self.settings = settings
         self.watchers = Watchers()
-        self.pages: dict[str, Handler] = {}
         self._begun_s = time.perf_counter()
         self._timing = timing
         self.scenario = settings.fleet.scenario(pool)
@@ -146,6 +149,9 @@ class Bridge:
             self.cluster, policy, baseline, self.watchers.fell_back, mode=settings.mode, canary=settings.canary
         )
         self.dispatcher = Dispatcher(self.cluster, self.decider, self.watchers, settings.queueing, self.clock)
+        self.seen = Watch(self.cluster, pool, self.decider, self.dispatcher, self.clock, settings.watching)
+        self.watchers.add(self.seen)
+        self.pages = self.seen.pages()
         self.control = ControlLoop(
             self.cluster, self.decider, pool, settings.guards, self.watchers, self.dispatcher.offer, self.clock
         )
@@ -225,6 +231,7 @@ class Bridge:
 
     async def _close(self, drain_s: float) -> None:
         self.dispatcher.closing = True
+        self.seen.close()  # the listener waits for its streams
         if self._loop is not None:
             self._loop.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -37,15 +37,12 @@ def replay_log(
 
     Exit code 1: the policies that decided do not answer as they did.
     """
-    from aladdin_env.bridge.record.log import read_logs
-    from aladdin_env.bridge.record.replay import replay_log
+    from aladdin_env.bridge.record.replay import read_events, replay_log
 
     say_if_compiling()
-    logs = read_logs([file], events=True)
-    if len(logs) > 1:
-        raise InputError("log", str(file), f"it has {len(logs)} runs of a bridge: put each into a file of its own")
-    replayed = replay_log(logs[0], policy) if logs[0].header.level == EVENTS else None
-    simulated, why = _simulated(logs[0], policy)
+    log = read_events(file)
+    replayed = replay_log(log, policy) if log.header.level == EVENTS else None
+    simulated, why = _simulated(log, policy)
     if json:
         print_json(_plain(replayed, simulated, why))
     else:

@@ -15,7 +15,7 @@ from aladdin_env.cli.measures import Cell, cell
 from aladdin_env.cli.output import print_json, progress_bar, say_if_compiling, stdout
 
 if TYPE_CHECKING:
-    from aladdin_env.bridge.record.outcome import Estimate
+    from aladdin_env.bridge.record.outcome import Interval
     from aladdin_env.bridge.record.shadow import Line, ShadowReport
 
 
@@ -39,7 +39,8 @@ def shadow_report(
     with progress_bar("simulating", simulations(logs, settings)) as told:
         found = shadow_report(logs, settings, told)
     if json:
-        print_json(asdict(found))
+        lines = [asdict(line) | {"is_doubtful": line.is_doubtful} for line in found.lines]
+        print_json(asdict(found) | {"lines": lines})
     else:
         _print(found)
 
@@ -81,7 +82,7 @@ def _cells(line: Line) -> list[str]:
     ]
 
 
-def _interval(how: Cell, value: Estimate, sign: str = "") -> str:
+def _interval(how: Cell, value: Interval, sign: str = "") -> str:
     if value.low != value.low:  # there are no intervals
         return ""
     return f" ({how.text(value.low, sign)} to {how.text(value.high, sign)})"

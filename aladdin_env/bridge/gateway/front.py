@@ -22,6 +22,8 @@ from aladdin_env.bridge.gateway.settings import GatewaySettings
 
 _log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+#: Given the request's id, too.
+Named = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
 #: Paths that anybody may ask, key or none: what balancers and monitoring ask.
 _OPEN = frozenset({"/health", "/ready", "/ping", "/version"})
 
@@ -64,14 +66,14 @@ class Front:
             web.route("*", "/{path:.*}", self._guarded(self._others.passed)),
         ]
 
-    def _guarded(self, handler: Handler) -> Handler:
+    def _guarded(self, handler: Named) -> Handler:
         """The handler behind the key, with every refusal as an error object."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             identity = request_id(request.headers)
             try:
                 self._check_key(request)
-                return await handler(request)
+                return await handler(request, identity)
             except Problem as problem:
                 return problem.response(identity)
             except web.HTTPRequestEntityTooLarge:
@@ -92,11 +94,10 @@ class Front:
         if not any([hmac.compare_digest(given, key) for key in self._keys]):  # all of them: time tells nothing
             raise Problem(401, "invalid_api_key", "give one of the bridge's API keys as a bearer token")
 
-    async def _placed(self, request: web.Request) -> web.StreamResponse:
+    async def _placed(self, request: web.Request, identity: str) -> web.StreamResponse:
         """A request for tokens."""
         asked.check_content_type(request.content_type)
         read = asked.read(request.path, await request.read())
-        identity = request_id(request.headers)
         try:
             ticket = self._dispatcher.enter(
                 identity, self._lengths.of(read), self._classes.of(request.headers), read.streams
@@ -113,11 +114,8 @@ class Front:
 
     def _headers_of(self, request: web.Request) -> list[tuple[str, str]]:
         """The client's headers, without a key that was meant for us."""
-        return [
-            (name, value)
-            for name, value in request.headers.items()
-            if not (self._keys and name.lower() == "authorization")
-        ]
+        headers = list(request.headers.items())
+        return [each for each in headers if each[0].lower() != "authorization"] if self._keys else headers
 
 
 def make_app(front: Front, own: Mapping[str, Handler], settings: GatewaySettings) -> web.Application:

@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from aladdin_env.bridge.gateway.headers import forwarded, request_id, returned
+from aladdin_env.bridge.gateway.headers import REQUEST_ID, forwarded, returned
 from aladdin_env.bridge.gateway.problems import Problem
 from aladdin_env.bridge.gateway.session import address, worker_session
 from aladdin_env.bridge.gateway.settings import GatewaySettings
@@ -48,7 +48,7 @@ class Others:
         if self._session is not None:
             await self._session.close()
 
-    async def models(self, request: web.Request) -> web.StreamResponse:
+    async def models(self, request: web.Request, identity: str) -> web.StreamResponse:
         """``/v1/models``: every model that any READY worker serves, once."""
         ready = self._ready()
         found = await asyncio.gather(*(self._models_of(worker) for worker in ready))
@@ -57,16 +57,16 @@ class Others:
             for model in models:
                 merged.setdefault(str(model.get("id")), model)
         body = orjson.dumps({"object": "list", "data": list(merged.values())})
-        return web.Response(body=body, content_type="application/json")
+        headers = {REQUEST_ID: identity}
+        return web.Response(body=body, content_type="application/json", headers=headers)
 
-    async def passed(self, request: web.Request) -> web.StreamResponse:
+    async def passed(self, request: web.Request, identity: str) -> web.StreamResponse:
         """Any other path, to one worker, body and answer as they are."""
         if request.path in _CLOSED:
             raise Problem(403, "forbidden", f"{request.path} is for whoever runs the worker: ask it directly")
         worker = min(self._ready(), key=lambda one: one.in_flight, default=None)
         if worker is None:
             raise Problem(503, "no_worker", "no worker is ready", 2.0)
-        identity = request_id(request.headers)
         body = await request.read() if request.can_read_body else None
         assert self._session is not None, "the front is not open"
         with worker.lease() as lease:

@@ -105,7 +105,7 @@ class _Sorted:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Interval:
     """A value with its 95 % interval; without blocks enough the bounds are NaN."""
 
     value: float
@@ -130,13 +130,13 @@ def resampled(
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def estimate(value: float, draws: Floats) -> Estimate:
+def interval(value: float, draws: Floats) -> Interval:
     """The value, and the 95 % interval of the draws; none where they are not enough."""
     known = draws[~np.isnan(draws)]
     if len(known) < 2:
-        return Estimate(value, np.nan, np.nan)
+        return Interval(value, np.nan, np.nan)
     low, high = np.quantile(known, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
-    return Estimate(value, float(low), float(high))
+    return Interval(value, float(low), float(high))
 
 
 def _per_block(change_s: Floats, level: Floats, span_s: float, blocks: int) -> Floats:

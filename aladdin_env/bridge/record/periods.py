@@ -29,8 +29,10 @@ class Period:
 
 
 def periods(log: Log) -> list[Period]:
-    """The stretches of a log, from one change of mode or policy to the next."""
-    found, start_s, regime = [], log.header.t, log.header.regime
+    """The stretches of a log, from its first request and one change of mode or policy to the next."""
+    arrivals = log.requests["arrival_s"]
+    found, regime = [], log.header.regime
+    start_s = max(log.header.t, float(arrivals.iloc[0])) if len(arrivals) else log.header.t
     for record in log.records:
         if record.kind == "switch":
             found.append(Period(start_s, record.t, regime))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +102,19 @@ def replay(path: Path, policy: str | None = None) -> Replayed:
     Raises:
         InputError: the log is damaged, not whole, of another level or of several runs; there is no such policy.
     """
+    return replay_log(read_events(path), policy)
+
+
+def read_events(path: Path) -> Log:
+    """A log of one run, with all its events.
+
+    Raises:
+        InputError: the log is damaged, or of several runs.
+    """
     logs = read_logs([path], events=True)
     if len(logs) > 1:
         raise InputError("log", str(path), f"it has {len(logs)} runs of a bridge: put each into a file of its own")
-    return replay_log(logs[0], policy)
+    return logs[0]
 
 
 def replay_log(log: Log, policy: str | None = None) -> Replayed:
@@ -116,18 +125,17 @@ def replay_log(log: Log, policy: str | None = None) -> Replayed:
     return replaying.found
 
 
-@dataclass
 class _Replaying:
-    log: Log
-    policy: str | None
-    fell: list[str] = field(default_factory=list)
+    """A log on its way through the arrays."""
 
-    def __post_init__(self) -> None:
-        self.rebuilt = Rebuilt(self.log)
-        scenario = self.log.header.scenario
-        self.other = None if self.policy is None else make_policy(self.policy, scenario)
+    def __init__(self, log: Log, policy: str | None) -> None:
+        self.log, self.policy = log, policy
+        self.rebuilt = Rebuilt(log)
+        scenario = log.header.scenario
+        self.other = None if policy is None else make_policy(policy, scenario)
         for hook in () if self.other is None else self.other.hooks("reset"):
             hook(scenario)
+        self.fell: list[str] = []
         self.placements, self.shadows, self.scalings, self.nobody = Tally(), Tally(), Tally(), 0
 
     @property

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from aladdin_env.bridge.decider import SHADOW
 from aladdin_env.bridge.record.episode import REFUSED, Episode
 from aladdin_env.bridge.record.log import Log
-from aladdin_env.bridge.record.outcome import MEASURES, Blocks, Estimate, estimate, resampled
+from aladdin_env.bridge.record.outcome import MEASURES, Blocks, Interval, interval, resampled
 from aladdin_env.bridge.record.periods import Period, periods
 from aladdin_env.errors import InputError
 from aladdin_traces import checks
@@ -67,8 +67,8 @@ class Line:
     recorded: float
     acting: float
     shadow: float
-    error: Estimate
-    gain: Estimate
+    error: Interval
+    gain: Interval
 
     @property
     def is_doubtful(self) -> bool:
@@ -100,7 +100,7 @@ class ShadowReport:
     blocks: int
     seeds: int
     asked: int
-    agreement: Estimate
+    agreement: Interval
     lines: list[Line]
     notes: list[str]
 
@@ -145,7 +145,7 @@ def shadow_report(
         sum(counts),
         settings.seeds,
         int(asked.sum()),
-        estimate(float(agreed.sum() / asked.sum()), draws.get("agreement", np.zeros(0))),
+        interval(float(agreed.sum() / asked.sum()), draws.get("agreement", np.zeros(0))),
         _lines(recorded, acting, shadow, draws),
         _notes(logs, chosen, episodes, sum(counts)),
     )
@@ -230,8 +230,8 @@ def _lines(
             was[name],
             did[name],
             would[name],
-            estimate(did[name] - was[name], draws.get(f"{_ERROR} {name}", none)),
-            estimate(would[name] - did[name], draws.get(f"{_GAIN} {name}", none)),
+            interval(did[name] - was[name], draws.get(f"{_ERROR} {name}", none)),
+            interval(would[name] - did[name], draws.get(f"{_GAIN} {name}", none)),
         )
         for name in MEASURES
     ]

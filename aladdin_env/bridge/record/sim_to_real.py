@@ -9,6 +9,7 @@ from aladdin_env.bridge.record.episode import Episode
 from aladdin_env.bridge.record.log import Log
 from aladdin_env.bridge.record.outcome import Blocks
 from aladdin_env.bridge.record.periods import periods
+from aladdin_env.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ def sim_to_real(log: Log, policy: str | None = None) -> SimToReal:
         InputError: no request was served, or the requests cannot be simulated on this fleet.
     """
     found = periods(log)
+    if not found:
+        raise InputError("log", f"{len(log.requests)} requests in 0 s", "give a log in which some requests were served")
     period = max(found, key=lambda one: one.end_s - one.start_s)
     episode = Episode(log, period)
     spec = policy or period.acting

@@ -37,6 +37,7 @@ def asked(k: int) -> dict[str, object]:
 async def answered(client: aiohttp.ClientSession, url: str, k: int) -> tuple[int, str, str]:
     """Status, text, and how the stream ended: ``whole``, ``error`` or ``cut``."""
     async with client.post(f"{url}/v1/completions", json=asked(k)) as answer:
+        assert answer.status == 200, await answer.text()
         text, end = "", "cut"
         async for line in answer.content:
             data = line.removeprefix(b"data: ").strip()

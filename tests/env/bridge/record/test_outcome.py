@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aladdin_env.bridge.record.outcome import MEASURES, Blocks, Outcome, estimate, resampled
+from aladdin_env.bridge.record.outcome import MEASURES, Blocks, Outcome, interval, resampled
 
 
 def outcome(n: int = 400, seed: int = 0, span_s: float = 100.0, **changes: object) -> Outcome:
@@ -86,7 +86,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
         one = outcome(n, trial, arrival_s=even, met=rng.random(n) < share, counted=np.ones(n, dtype=bool))
         cut = Blocks([one], [blocks])
         draws = resampled(lambda weights, _, cut=cut: cut.measures(weights), blocks, 200, 1)
-        found = estimate(cut.measures()["slo_attainment"], draws["slo_attainment"])
+        found = interval(cut.measures()["slo_attainment"], draws["slo_attainment"])
         inside += found.low <= 0.8 <= found.high
     assert 0.88 * 120 <= inside <= 0.99 * 120
 

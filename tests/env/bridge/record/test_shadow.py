@@ -132,7 +132,7 @@ def test_what_came_under_another_mode_is_left_out(recorded: Recorded) -> None:
     before = int((log.requests["arrival_s"] < switched[0]).sum())
     assert found.requests == before < len(log.requests)
     assert any(note.startswith(f"{len(log.requests) - before} of {len(log.requests)} requests") for note in found.notes)
-    assert found.span_s == pytest.approx(switched[0])
+    assert found.span_s == pytest.approx(switched[0] - log.requests["arrival_s"][0])
 
 
 def test_runs_are_taken_together(recorded: Recorded, tmp_path: Path) -> None:
@@ -143,8 +143,9 @@ def test_runs_are_taken_together(recorded: Recorded, tmp_path: Path) -> None:
     both = read_logs([tmp_path / "1.jsonl", tmp_path / "2.jsonl"])
     found = shadow_report(both, ShadowSettings(1, 10.0, 100))
     assert found.requests == sum(counts)
-    assert found.span_s == pytest.approx(sum(log.end_s for log in both))
-    assert found.blocks == sum(round(log.end_s / 10.0) for log in both)
+    spans = [log.end_s - log.requests["arrival_s"][0] for log in both]
+    assert found.span_s == pytest.approx(sum(spans))
+    assert found.blocks == sum(round(span_s / 10.0) for span_s in spans)
     assert line(found, "slo_attainment").acting == pytest.approx(line(found, "slo_attainment").recorded)
 
 
