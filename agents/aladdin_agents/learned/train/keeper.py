@@ -89,7 +89,7 @@ class Keeper:
         verdict = self.validator.judge(last, progress)
         before = self.best
         self.history.append({"steps": float(steps), **_numbers(verdict), **more})
-        if before is None or verdict.score > before["score"]:
+        if before is None or verdict.score >= before["score"]:  # of equals the one that has seen more
             save(self._out / BEST, weights, self._card(self._results(verdict)))
         self._record(verdict, steps, logger)
         self._write_history()

@@ -65,6 +65,7 @@ class Search:
         self.sources = single_sources(config)
         self.keeper = Keeper(config, out, self._card)
         self.losses: list[list[float]] = []
+        self._steps_before = 0  # of the checkpoint that it begins with
         self.seconds = 0.0
         self._references: dict[int, list[tuple[float, float]]] = {}
         self._evolution = self._begun()
@@ -106,6 +107,7 @@ class Search:
                 found = f"{card.network} for {card.kind}"
                 raise InputError("network.start", self.config.network.start, f"it is {found}: give a steered one")
             begin = vector_from(weights, shape)
+            self._steps_before = card.steps
         rng = np.random.default_rng([self.config.seed, 4])
         population = chosen.population or 4 + int(3 * math.log(len(begin)))
         options = {
@@ -193,7 +195,8 @@ class Search:
         frames = [Frame.of(scenario) for scenario in scenarios]
         whole = Frame(max(frame.slots for frame in frames), max(frame.types for frame in frames))
         names = [scenario.name for scenario in scenarios]
-        return make_card(self.config, whole, names, self.steps, self.command, results)
+        steps = self._steps_before + self.steps
+        return make_card(self.config, whole, names, steps, self.command, results)
 
     def _save(self) -> None:
         """The losses so far: with the seed they say all that the evolution has done."""
