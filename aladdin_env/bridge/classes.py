@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from aladdin_env.bridge.events import Watcher
 from aladdin_env.bridge.live_cluster import LiveCluster
 from aladdin_env.simulator.state import MAX_CLASSES
 
@@ -19,10 +20,21 @@ class Classes:
         cluster: Whose table of objectives is filled.
         ttft_headers: Names of the header with the TTFT objective in milliseconds, the usual one first.
         tpot_headers: The same for ATGT.
+        watcher: Hears of objectives that get a class.
+        clock: Seconds since the bridge began.
     """
 
-    def __init__(self, cluster: LiveCluster, ttft_headers: tuple[str, ...], tpot_headers: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        cluster: LiveCluster,
+        ttft_headers: tuple[str, ...],
+        tpot_headers: tuple[str, ...],
+        watcher: Watcher,
+        clock: Callable[[], float],
+    ) -> None:
         self._slo = cluster.world.slo
+        self._watcher = watcher
+        self._clock = clock
         self._headers = ttft_headers, tpot_headers
         self._used = max(1, len(cluster.view.scenario.slo.classes))
         self._known = {(float(ttft), float(atgt)): k for k, (ttft, atgt) in enumerate(self._slo[: self._used])}
@@ -57,6 +69,7 @@ class Classes:
             self._used += 1
             self._slo[klass] = pair
             self._known[pair] = klass
+            self._watcher.promised(klass, ttft_s, atgt_s, self._clock())
             return klass
         table = self._slo[: self._used].tolist()
         fitting = [k for k, (ttft, atgt) in enumerate(table) if ttft <= ttft_s and atgt <= atgt_s]

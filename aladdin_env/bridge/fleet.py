@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from aladdin_env.bridge.events import Watcher
+from aladdin_env.bridge.events import Sight, Watcher
 from aladdin_env.bridge.live_cluster import LiveCluster
 from aladdin_env.bridge.workers.pool import WorkerPool
 from aladdin_env.bridge.workers.worker import LiveWorker
@@ -98,11 +98,16 @@ class Mirror:
         left_s = worker.ready_s - self._workers_clock()
         ready_in_s = max(0.0, left_s) if math.isfinite(left_s) else 0.0
         scrape = worker.scrape
+        kv_tokens = block_size = kv_used = None
         if scrape is not None and scrape.kv_capacity_tokens and scrape.block_size:
-            cluster.set_kv(slot, scrape.kv_capacity_tokens, scrape.block_size)
+            kv_tokens, block_size = scrape.kv_capacity_tokens, scrape.block_size
+            cluster.set_kv(slot, kv_tokens, block_size)
         cluster.set_worker(slot, worker.status, now_s, ready_in_s)
         if scrape is not None and scrape.kv_usage is not None and not worker.is_stale:
-            cluster.see_kv(slot, scrape.kv_usage)
+            kv_used = scrape.kv_usage
+            cluster.see_kv(slot, kv_used)
+        sight = Sight(slot, now_s, worker.status, ready_in_s, kv_tokens, block_size, kv_used)
+        self._watcher.seen(sight)
         if worker.status != before:
             self._watcher.moved(slot, worker.status, now_s, ready_in_s)
             if worker.status == READY:

@@ -17,7 +17,7 @@ from aladdin_env.bridge.classes import Classes
 from aladdin_env.bridge.control import ControlLoop, Guards
 from aladdin_env.bridge.decider import ACTIVE, Decider
 from aladdin_env.bridge.dispatcher import Dispatcher, Queueing
-from aladdin_env.bridge.events import Watcher, Watchers
+from aladdin_env.bridge.events import Regime, Watcher, Watchers
 from aladdin_env.bridge.fleet import LiveFleet, Mirror
 from aladdin_env.bridge.gateway.admin import Admin
 from aladdin_env.bridge.gateway.asked import PromptLengths
@@ -106,16 +106,17 @@ class BridgeSettings:
     watching: WatchOptions = field(default_factory=WatchOptions)
 
 
-def served_policy(spec: str, scenario: Scenario, can_scale: bool) -> Combined:
-    """A policy by name; where the pool scales and it does not, Aladdin's scaler goes with it.
+def served_policy(spec: str, scenario: Scenario, can_scale: bool) -> tuple[Combined, str]:
+    """A policy by name, and its whole name; where the pool scales and it does not, Aladdin's scaler goes with it.
 
     Raises:
         InputError: there is no such policy, or it wants to hear of events, which the bridge does not tell.
     """
     policy = make_policy(spec, scenario)
     if can_scale and not policy.scales:
-        policy = make_policy(f"{spec}+{_DEFAULT_SCALER}", scenario)
-    return policy
+        spec = f"{spec}+{_DEFAULT_SCALER}"
+        policy = make_policy(spec, scenario)
+    return policy, spec
 
 
 class Bridge:
@@ -142,8 +143,9 @@ class Bridge:
         self._begun_s = time.perf_counter()
         self._timing = timing
         self.scenario = settings.fleet.scenario(pool)
-        policy = served_policy(settings.policy, self.scenario, pool.can_scale)
-        baseline = served_policy(settings.baseline, self.scenario, False)
+        policy, served = served_policy(settings.policy, self.scenario, pool.can_scale)
+        baseline, compared = served_policy(settings.baseline, self.scenario, False)
+        self._specs = served, compared
         self.cluster = LiveCluster.open(self.scenario, policy, settings.rows)
         self.decider = Decider(
             self.cluster, policy, baseline, self.watchers.fell_back, mode=settings.mode, canary=settings.canary
@@ -159,7 +161,7 @@ class Bridge:
         workers = {worker.slot: worker for worker in pool.workers}
         self._proxy = Proxy(self.dispatcher, workers, lengths, settings.gateway)
         self._others = Others(pool.workers, settings.gateway)
-        classes = Classes(self.cluster, TTFT_HEADERS, TPOT_HEADERS)
+        classes = Classes(self.cluster, TTFT_HEADERS, TPOT_HEADERS, self.watchers, self.clock)
         self._front = Front(self.dispatcher, self._proxy, self._others, classes, lengths, settings.gateway)
         self._admin = Admin(self)
         self._runners: list[web.AppRunner] = []
@@ -181,9 +183,26 @@ class Bridge:
         Raises:
             InputError: there is no such policy, or it does not fit this fleet; the one before stays.
         """
-        policy = served_policy(spec, self.scenario, self.pool.can_scale)
+        policy, spec = served_policy(spec, self.scenario, self.pool.can_scale)
         warm_up(self.scenario, [policy])
         self.decider.exchange(policy)
+        self._specs = spec, self._specs[1]
+        self.watchers.switched(self.regime(), self.clock())
+
+    def set_mode(self, mode: str, canary: float | None = None) -> None:
+        """Change who decides.
+
+        Raises:
+            InputError: there is no such mode, or no such share.
+        """
+        before = self.regime()
+        self.decider.set_mode(mode, canary)
+        if self.regime() != before:
+            self.watchers.switched(self.regime(), self.clock())
+
+    def regime(self) -> Regime:
+        """Who decides now."""
+        return Regime(self.decider.mode, self.decider.canary, *self._specs)
 
     async def __aenter__(self) -> Bridge:
         """Start everything; returns when clients can connect.

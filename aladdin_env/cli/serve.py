@@ -74,6 +74,8 @@ def serve(
     ] = None,
     worker_key_env: Annotated[str | None, typer.Option(help="Environment variable with the workers' key.")] = None,
     model: Annotated[str | None, typer.Option(help="The model that every worker must serve.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Log of decisions, JSONL (docs/bridge-log.md).")] = None,
+    record_level: Annotated[str, typer.Option(help="requests, or events: all that a replay needs.")] = "requests",
     show_worker: Annotated[bool, typer.Option(help="Tell clients which worker served them.")] = False,
 ) -> None:
     """Serve OpenAI's API in front of vLLM workers, placing and scaling by a policy.
@@ -81,7 +83,7 @@ def serve(
     Ctrl-C and SIGTERM refuse what is new, finish what is there, and stop what was started.
     """
     try:
-        from aladdin_env.bridge.run import run
+        from aladdin_env.bridge.run import Recording, run
     except ModuleNotFoundError as error:
         mend = "the bridge takes more: pip install 'aladdin-env[serve]'"
         raise InputError("aladdin serve", f"no module {error.name}", mend) from None
@@ -114,7 +116,8 @@ def serve(
         case _:
             pool = _demo(limits, profile)
     say_if_compiling()
-    run(pool, settings, announce=lambda url, admin: _announce(url, admin, settings))
+    recording = None if record is None else Recording(record, record_level)
+    run(pool, settings, lambda url, admin: _announce(url, admin, settings), recording)
 
 
 def _chosen(given: Mapping[str, object]) -> str:

@@ -98,7 +98,7 @@ class Card:
             "scenarios": len(self.scenarios),
             "steps": self.steps,
             "commit": self.commit[:12],
-            **self.results,
+            **{name: value for name, value in self.results.items() if name.startswith("validation_")},
         }
 
     def check_version(self, path: object) -> None:

@@ -71,7 +71,7 @@ class Admin:
         share = given.get("canary")
         if share is not None and not isinstance(share, int | float):
             raise InputError("canary", share, "give a share of the requests, 0 to 1")
-        self._bridge.decider.set_mode(str(given.get("mode", self._bridge.decider.mode)), share)
+        self._bridge.set_mode(str(given.get("mode", self._bridge.decider.mode)), share)
         return self.state()
 
     async def _policy(self, given: dict[str, Any]) -> dict[str, Any]:

@@ -256,6 +256,7 @@ class Proxy:
     def _finish(self, job: Job, prompt_tokens: int | None, tokens: int) -> None:
         if tokens > 0 and job.ticket.tokens == 0:
             self._dispatcher.came_whole(job.ticket, tokens)
+        job.ticket.counted_tokens = prompt_tokens or 0
         if prompt_tokens is not None:
             self._lengths.learn(job.asked, prompt_tokens)
         self._dispatcher.finish(job.ticket)
