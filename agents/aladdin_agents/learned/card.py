@@ -98,7 +98,7 @@ class Card:
             "scenarios": len(self.scenarios),
             "steps": self.steps,
             "commit": self.commit[:12],
-            **{name: value for name, value in self.results.items() if name.startswith("validation_")},
+            **{name: value for name, value in self.results.items() if not name.startswith("expert_")},
         }
 
     def check_version(self, path: object) -> None:

@@ -146,7 +146,7 @@ def test_another_observation_version_is_refused_with_what_to_do(file):
         ({"hidden": "32"}, "whole number"),
         ({"hidden": True}, "whole number"),
         ({"hidden": 16}, "array of (32"),
-        ({"slots": 8}, "none for an equivariant"),
+        ({"slots": 8}, "none for any other"),
         ({"network": "mlp"}, "slots of an MLP"),
         ({"network": "mlp", "slots": 10**9}, "1 to 65536"),
         ({"steps": -1}, "0 or more"),

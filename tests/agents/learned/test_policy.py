@@ -204,7 +204,7 @@ def test_settings_tell_what_the_card_says(made):
     policy = make_policy(made(JOINT), samples.cluster_of())
     told = settings_of(policy)["placement joint-equivariant-8-0"]
     assert told["network"] == "equivariant 32"
-    assert told["trained_on"] == "toy"
+    assert told["scenarios"] == 1
     assert told["steps"] == 1000
     assert told["slo_attainment"] == 0.5
 

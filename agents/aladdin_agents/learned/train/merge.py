@@ -28,10 +28,10 @@ def merge(placement: tuple[Weights, Card], scaling: tuple[Weights, Card], comman
     """
     network = scaling[1].network
     for half, kind in ((placement, "placement"), (scaling, "scaling")):
-        if half[1].kind != kind or half[1].network == "mlp" or half[1].network != network:
-            found = f"{half[1].network} for {half[1].kind}"
-            mend = f"give an equivariant checkpoint for {kind}, or steered ones for both"
-            raise InputError(f"stages.{kind}", found, mend)
+        if half[1].kind != kind or half[1].network == "mlp":
+            raise _refused(half[1], kind)
+    if placement[1].network != network:
+        raise _refused(placement[1], "placement")
     card = _card(placement[1], scaling[1], command)
     if network == "steered":
         return {**placement[0], **scaling[0]}, card
@@ -49,6 +49,11 @@ def merge(placement: tuple[Weights, Card], scaling: tuple[Weights, Card], comman
             weights[f"{name}.bias"][:] = half[0][f"{name}.bias"]
     weights["value2.weight"][:, :at] = 0.0
     return weights, card
+
+
+def _refused(half: Card, kind: str) -> InputError:
+    mend = f"give an equivariant checkpoint for {kind}, or steered ones for both"
+    return InputError(f"stages.{kind}", f"{half.network} for {half.kind}", mend)
 
 
 def _card(placement: Card, scaling: Card, command: str) -> Card:
