@@ -44,6 +44,7 @@ class LiveCluster:
         self.world.truth["output_tokens"] = 0  # nobody can read what nobody may know
         self.view = ClusterView(self.world, scenario)
         self._free: list[int] = []
+        self._longest = int(self.world.workers["kv_capacity_tokens"].max())
         for hook in policy.hooks("reset"):
             hook(scenario)
 
@@ -143,7 +144,7 @@ class LiveCluster:
 
     def has_room_for(self, prompt_tokens: int) -> bool:
         """Whether a prompt of this length fits into any slot, whoever is there."""
-        return bool(prompt_tokens <= self.view.workers["kv_capacity_tokens"].max())
+        return prompt_tokens <= self._longest
 
     @contextmanager
     def without(self, slots: Sequence[int]) -> Iterator[None]:
@@ -162,7 +163,7 @@ class LiveCluster:
 
     def can_take(self, slot: int, r: int) -> bool:
         """Whether there is such a slot, and it may take ``r`` now."""
-        return 0 <= slot < len(self.view.workers) and self.view.can_place(slot, RequestView(self.view.requests, r))
+        return bool(live_state.can_take(self.world, slot, r))
 
     def carry_out(self, r: int, answer: int) -> None:
         """``r`` is on its way to a slot, or is held."""
@@ -223,6 +224,7 @@ class LiveCluster:
         worker["kv_blocks"], worker["block_size"] = capacity_tokens // block_size, block_size
         worker["kv_capacity_tokens"] = capacity_tokens
         self.world.control[0]["smallest_capacity"] = int(self.world.workers["kv_capacity_tokens"].min())
+        self._longest = int(self.world.workers["kv_capacity_tokens"].max())
 
     def see_kv(self, slot: int, used: float) -> None:
         """A worker has said which share of its KV memory is in use, which may be more than what we sent there."""

@@ -17,7 +17,7 @@ from aladdin_env.simulator.requests import (
     note_heartbeat,
     settle,
 )
-from aladdin_env.simulator.router import arrive, has_candidate
+from aladdin_env.simulator.router import arrive, can_place, has_candidate
 from aladdin_env.simulator.setup import write_request
 from aladdin_env.simulator.state import (
     DECODING,
@@ -276,6 +276,12 @@ def set_worker(world: World, w: int, status: int, now_s: float, ready_in_s: floa
 def has_taker(world: World, r: int) -> bool:
     """Whether any worker may take ``r``."""
     return bool(has_candidate(world, r))
+
+
+@compiled
+def can_take(world: World, w: int, r: int) -> bool:
+    """Whether there is a worker in slot ``w``, and it may take ``r``."""
+    return bool(0 <= w < world.workers.shape[0] and can_place(world.workers, world.requests, w, r))
 
 
 @compiled

@@ -24,12 +24,10 @@ def request_id(given: Mapping[str, str]) -> str:
 
 def forwarded(given: Iterable[tuple[str, str]], identity: str) -> CIMultiDict[str]:
     """The headers of a request for the worker."""
-    out = CIMultiDict[str]()
-    named = _named_by_connection(given)
-    for name, value in given:
-        low = name.lower()
-        if low not in _OF_A_CONNECTION and low not in named:
-            out.add(name, value)
+    headers = [(name, name.lower(), value) for name, value in given]
+    named = _named_by_connection([value for _, low, value in headers if low == "connection"])
+    left_out = _OF_A_CONNECTION | named if named else _OF_A_CONNECTION
+    out = CIMultiDict([(name, value) for name, low, value in headers if low not in left_out])
     out[REQUEST_ID] = identity
     return out
 
@@ -42,7 +40,6 @@ def returned(given: Iterable[tuple[str, str]], identity: str) -> CIMultiDict[str
     return out
 
 
-def _named_by_connection(given: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """Headers that the Connection header says are of this connection alone."""
-    found = [value for name, value in given if name.lower() == "connection"]
-    return frozenset(part.strip().lower() for value in found for part in value.split(","))
+def _named_by_connection(given: Iterable[str]) -> frozenset[str]:
+    """Headers that Connection headers say are of this connection alone."""
+    return frozenset(part.strip().lower() for value in given for part in value.split(","))
