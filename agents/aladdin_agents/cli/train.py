@@ -30,7 +30,9 @@ def train(
     seed: Annotated[int | None, typer.Option(help="In place of the file's seed.")] = None,
     ray: RayOption = None,
 ) -> None:
-    """Train a policy: imitate an expert, go on by PPO with the objective as a constraint, keep what validates best.
+    """Train a policy: imitate an expert, or begin as one, go on by PPO with the objective as a constraint; or search.
+
+    What validates best is kept.
 
     TensorBoard: tensorboard --logdir FOLDER. Ctrl-C saves and stops; --resume goes on.
     """
@@ -43,7 +45,8 @@ def train(
     except ModuleNotFoundError as error:
         raise InputError("aladdin train", f"no module {error.name}", NO_LEARNERS) from None
     say_if_compiling()
-    stdout().print(told(run(read, folder, resume=resume, command=_command(config, seed))))
+    outcome = run(read, folder, resume=resume, command=_command(config, seed))
+    stdout().print(told(outcome, "episodes" if read.network.kind == "steered" else "decisions"))
 
 
 def _runner(ray: str | None) -> Callable[..., Outcome]:
@@ -57,13 +60,13 @@ def _runner(ray: str | None) -> Callable[..., Outcome]:
     return partial(train_on, ray)
 
 
-def told(outcome: Outcome) -> str:
-    """How a run ended, in a line."""
+def told(outcome: Outcome, what: str = "decisions") -> str:
+    """How a run ended after so many decisions, or episodes, in a line."""
     found = f"{outcome.best}: {outcome.attainment:.2%} within their objectives on validation"
     if outcome.cost_ratio != 1.0:
         found += f", cost {outcome.cost_ratio:.3f} of the expert's"
     found += f"; score {outcome.score:.4f}, the expert's {outcome.expert:.4f}"
-    return f"{found}; {outcome.steps:,} decisions"
+    return f"{found}; {outcome.steps:,} {what}"
 
 
 def _command(config: Path, seed: int | None) -> str:

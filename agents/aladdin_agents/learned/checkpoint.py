@@ -30,7 +30,8 @@ LIMIT_BYTES = 64 * 2**20
 CARD_ARRAY = "card"
 CARD_MEMBER = "aladdin_card.json"
 _PARAMETERS, _PREFIX = "policy.pth", "net."
-_FAULTS = (
+#: What a damaged or hostile file may make its readers raise.
+FAULTS = (
     zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, MemoryError, NotImplementedError,
     RuntimeError, OverflowError, SyntaxError, TypeError, RecursionError, tokenize.TokenError,
 )  # fmt: skip
@@ -128,7 +129,7 @@ def _guarded(field: str, read: Callable[[], Read]) -> Read:
         raise InputError("checkpoint", field, "there is no such file") from None
     except (IsADirectoryError, PermissionError) as error:
         raise InputError("checkpoint", field, f"it cannot be read ({error.strerror})") from None
-    except _FAULTS as error:
+    except FAULTS as error:
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError("checkpoint", field, f"it is no checkpoint, or damaged ({why}): export it again") from None
 

@@ -215,7 +215,7 @@ def test_what_cannot_advise_is_refused(tmp_path):
             samples.card(shape, adviser=adviser)
     with pytest.raises(InputError, match=r"card.adviser"):
         samples.card(Shape(1, True, False), adviser=ADVISER)
-    with pytest.raises(InputError, match=r"network.adviser.*an MLP takes no advice"):
+    with pytest.raises(InputError, match=r"network.adviser.*of kind 'mlp' takes no advice"):
         config_from({"network": {"kind": "mlp", "adviser": ADVISER}})
     with pytest.raises(InputError, match=r"network.adviser: 'best.npz' is not valid"):
         config_from({"network": {"adviser": "best.npz"}})

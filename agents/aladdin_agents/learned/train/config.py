@@ -216,7 +216,7 @@ class Search:
     """CMA-ES over whole episodes (Hansen and Ostermeier 2001, the library ``cma``): of a steered policy.
 
     Attributes:
-        population: Candidates in a generation; 0: 4 + 3 ln(weights).
+        population: Candidates in a generation, 2 or more; 0: 4 + 3 ln(weights).
         sigma: Standard deviation of the first candidates' weights about 0.
         sets: Every generation meets one of so many sets of episodes, one episode of each training scenario in a set.
         target: Attainment below which a miss counts, where the expert attains it.
@@ -372,8 +372,11 @@ def _check(config: Config) -> None:
         raise InputError("scenarios", list(config.scenarios), f"give {BENCHMARK!r} alone, or names of scenarios")
     if config.network.adviser:
         check_adviser("network.adviser", config.network.adviser)
-        if config.network.kind == "mlp":
-            raise InputError("network.adviser", config.network.adviser, "an MLP takes no advice: take equivariant")
+        if config.network.kind != "equivariant":
+            mend = f"one of kind {config.network.kind!r} takes no advice: take equivariant, or leave the adviser out"
+            raise InputError("network.adviser", config.network.adviser, mend)
+    if config.search.population == 1:
+        raise InputError("search.population", 1, "give at least 2, or 0 for a number that goes with the weights")
     if config.learner.batch_size > config.rollout:
         mend = f"give at most environment.envs * learner.n_steps, {config.rollout}"
         raise InputError("learner.batch_size", config.learner.batch_size, mend)

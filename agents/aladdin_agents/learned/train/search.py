@@ -26,7 +26,7 @@ import numpy as np
 from stable_baselines3.common.logger import Logger
 
 from aladdin_agents.learned.card import Card
-from aladdin_agents.learned.checkpoint import load, same_network
+from aladdin_agents.learned.checkpoint import FAULTS, load, same_network
 from aladdin_agents.learned.train.callbacks import make_logger, record_settings
 from aladdin_agents.learned.train.cards import make_card
 from aladdin_agents.learned.train.config import Config, flat, write_config
@@ -104,8 +104,8 @@ class Search:
         if self.config.network.start:
             weights, card = load(self.config.network.start)
             if not same_network(card, self._card({})):
-                found = f"{card.network} for {card.kind}"
-                raise InputError("network.start", self.config.network.start, f"it is {found}: give a steered one")
+                mend = f"it is {card.network} for {card.kind}: give a steered one for {self.config.task}"
+                raise InputError("network.start", self.config.network.start, mend)
             begin = vector_from(weights, shape)
             self._steps_before = card.steps
         rng = np.random.default_rng([self.config.seed, 4])
@@ -222,10 +222,20 @@ class Search:
             self.losses, self.seconds = state["losses"], float(state["seconds"])
             self.keeper.history = [dict(row) for row in state["history"]]
             self.keeper.validator.restore(state["expert"])
-        except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+            self._check_restored()
+        except (*FAULTS, AttributeError) as error:
             why = " ".join(str(error).split())[:200]
             mend = f"it cannot be resumed ({why}): begin in another folder"
             raise InputError("checkpoint", str(path), mend) from None
+
+    def _check_restored(self) -> None:
+        """Refuse what this code has not written."""
+        rows = self.keeper.history
+        numbers = [x for losses in self.losses for x in losses] + [x for row in rows for x in row.values()]
+        if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
+            raise ValueError("numbers that are none")
+        if any({"steps", "score", "attainment", "cost_ratio"} - row.keys() for row in rows):
+            raise ValueError("a validation without its results")
 
     # --- words ------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ import torch
 from sb3_contrib import MaskablePPO
 
 from aladdin_agents.learned.card import Card
-from aladdin_agents.learned.checkpoint import write_zip_card
+from aladdin_agents.learned.checkpoint import FAULTS, write_zip_card
 from aladdin_env.errors import InputError
 from aladdin_traces.files import whole_file
 
@@ -54,7 +54,7 @@ def read_checkpoint(path: Path, model: MaskablePPO) -> dict[str, Any]:
             raise InputError("checkpoint", str(path), f"version {state['version']} cannot go on here: begin anew")
         model.set_parameters(str(path))
         restore_random(state["random"])
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except FAULTS as error:
         if isinstance(error, InputError):
             raise
         why = " ".join(str(error).split())[:200]

@@ -86,9 +86,16 @@ def test_an_interrupted_search_keeps_its_generations(tmp_path):
     with pytest.raises(InputError, match=r"search.sigma.*has another value there"):
         train(searching(tmp_path, sigma=0.2), folder, resume=True)
     assert train(config, folder, resume=True).steps == 24
-    (folder / "checkpoint.zip").write_bytes(b"no zip")
-    with pytest.raises(InputError, match=r"it cannot be resumed"):
-        train(config, folder, resume=True)
+    whole = (folder / "checkpoint.zip").read_bytes()
+    damaged = [
+        b"no zip",
+        whole[:100],
+        *(whole[:at] + bytes([whole[at] ^ 128]) + whole[at + 1 :] for at in (28, 29, 40)),
+    ]
+    for content in damaged:
+        (folder / "checkpoint.zip").write_bytes(content)
+        with pytest.raises(InputError, match=r"it cannot be resumed"):
+            train(config, folder, resume=True)
 
 
 def test_it_may_begin_with_a_checkpoint_of_its_kind(tmp_path):
@@ -97,7 +104,7 @@ def test_it_may_begin_with_a_checkpoint_of_its_kind(tmp_path):
     begun = train(replace(config, network=replace(config.network, start=str(first.best))), tmp_path / "second")
     assert begun.score == first.score and begun.steps == 0
     other = samples.write(tmp_path / "net.npz", samples.SHAPES["scaling, 2 types"])
-    with pytest.raises(InputError, match=r"network.start.*it is equivariant for scaling: give a steered one"):
+    with pytest.raises(InputError, match=r"it is equivariant for scaling: give a steered one for scaling"):
         train(replace(config, network=replace(config.network, start=other)), tmp_path / "third")
 
 
