@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from aladdin_env.latency import LatencyProfile
 
@@ -118,8 +117,11 @@ class Sight:
     kv_used: float | None = None
 
 
-class Watcher(Protocol):
-    """Hears of everything, at once and in order; it must be quick and must not raise."""
+class Watcher:
+    """Hears of everything, at once and in order; it must be quick and must not raise.
+
+    As it stands it does nothing: who watches says only what he wants to hear.
+    """
 
     def arrived(self, ticket: Ticket) -> None:
         """A request has arrived; nobody has decided yet."""
@@ -161,50 +163,7 @@ class Watcher(Protocol):
         """Somebody else decides from now on."""
 
 
-class Deaf:
-    """A watcher that does nothing: others need only say what they want to hear."""
-
-    def arrived(self, ticket: Ticket) -> None:
-        """Nothing."""
-
-    def decided(self, ticket: Ticket, answer: int) -> None:
-        """Nothing."""
-
-    def grew(self, ticket: Ticket, count: int, now_s: float) -> None:
-        """Nothing."""
-
-    def returned(self, ticket: Ticket, reason: str, now_s: float) -> None:
-        """Nothing."""
-
-    def ended(self, ticket: Ticket) -> None:
-        """Nothing."""
-
-    def fell_back(self, reason: str) -> None:
-        """Nothing."""
-
-    def moved(self, slot: int, status: int, now_s: float, ready_in_s: float) -> None:
-        """Nothing."""
-
-    def beat(self, beat: Beat) -> None:
-        """Nothing."""
-
-    def refused(self, reason: str, prompt_tokens: int, klass: int, now_s: float) -> None:
-        """Nothing."""
-
-    def seen(self, sight: Sight) -> None:
-        """Nothing."""
-
-    def promised(self, klass: int, ttft_s: float, atgt_s: float, now_s: float) -> None:
-        """Nothing."""
-
-    def learnt(self, type_index: int, profile: LatencyProfile, now_s: float) -> None:
-        """Nothing."""
-
-    def switched(self, regime: Regime, now_s: float) -> None:
-        """Nothing."""
-
-
-class Watchers:
+class Watchers(Watcher):
     """Tells several."""
 
     def __init__(self, *watchers: Watcher) -> None:

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from aladdin_calibration.server import Client, Completion, Dialect, ServerFault
-from aladdin_calibration.server.client import base_url
 from aladdin_calibration.server.stream import EventReader, StreamError
+from aladdin_env.bridge.workers.address import worker_url
 from aladdin_traces.errors import InputError
 
 from .mock_vllm import MockVllm, serving
@@ -106,12 +106,12 @@ def test_a_wrong_model_is_answered_with_the_right_ones() -> None:
 
 
 def test_an_address_is_checked() -> None:
-    assert base_url(" https://host:8000/prefix/v1/ ") == "https://host:8000/prefix"
+    assert worker_url(" https://host:8000/prefix/v1/ ") == "https://host:8000/prefix"
     for wrong in ("worker:8000", "http://", "http://h:x", "ftp://h", "http://h/?q=1"):
         with pytest.raises(InputError, match="http://worker:8000"):
-            base_url(wrong)
+            worker_url(wrong)
     with pytest.raises(InputError, match="without user and password") as named:
-        base_url("http://me:s3cret@host")
+        worker_url("http://me:s3cret@host")
     assert "s3cret" not in str(named.value)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from aladdin_env.bridge.events import Beat, Deaf, Regime, Sight, Ticket
+from aladdin_env.bridge.events import Beat, Regime, Sight, Ticket, Watcher
 from aladdin_env.bridge.live_cluster import LiveCluster
 from aladdin_env.bridge.record.log_file import LogFile
 from aladdin_env.errors import InputError, suggest
@@ -60,7 +60,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Recorder(Deaf):
+class Recorder(Watcher):
     """Writes what it hears of to a file; begin it before the first request, and close it after the last.
 
     Times are those that the arrays were given, so that they can be rebuilt; seconds since the bridge began.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aladdin_env.bridge.events import Beat, Deaf, Ticket
+from aladdin_env.bridge.events import Beat, Ticket, Watcher
 from aladdin_env.bridge.live_cluster import LiveCluster
 from aladdin_env.bridge.watch.labels import FALLBACKS, MISSES, NO_WORKER, OTHER, OUTCOMES, RAILS, SHED, PolicyNames
 from aladdin_env.bridge.watch.recent import Recent
@@ -17,7 +17,7 @@ _NOT_JUDGED = frozenset({"too_long"})
 _KINDS = tuple(zip(MISSES, (MISSED_TTFT, MISSED_ATGT, MISSED_UNSERVED), strict=True))
 
 
-class Counts(Deaf):
+class Counts(Watcher):
     """Counts since the start, by class where a list has :data:`MAX_CLASSES` entries.
 
     Args:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aladdin_env.bridge.events import Beat, Deaf, Ticket
+from aladdin_env.bridge.events import Beat, Ticket, Watcher
 from aladdin_env.policy import HOLD
 
 _DECISIONS, _BEATS = 100, 50
@@ -40,7 +40,7 @@ class Entry(NamedTuple):
     retries: int
 
 
-class Journal(Deaf):
+class Journal(Watcher):
     """Remembers what came last.
 
     Args:

@@ -9,7 +9,7 @@ from functools import partial
 
 from aladdin_env.bridge.decider import Decider
 from aladdin_env.bridge.dispatcher import Dispatcher
-from aladdin_env.bridge.events import Beat, Deaf, Ticket
+from aladdin_env.bridge.events import Beat, Ticket, Watcher
 from aladdin_env.bridge.gateway.front import Handler
 from aladdin_env.bridge.live_cluster import LiveCluster
 from aladdin_env.bridge.watch.counts import Counts
@@ -51,7 +51,7 @@ class WatchOptions:
 USUAL = WatchOptions()
 
 
-class Watch(Deaf):
+class Watch(Watcher):
     """Hears of everything, counts it, and shows it.
 
     Args:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from types import ModuleType
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from aladdin_env.errors import InputError, OutsideFault
+from aladdin_env.bridge.workers.address import aiohttp_module, authorization
+from aladdin_env.errors import OutsideFault
 
 if TYPE_CHECKING:
     import aiohttp
@@ -33,8 +31,8 @@ class WorkerClient:
 
     def __init__(self, api_key_env: str | None = None) -> None:
         self.api_key_env = api_key_env
-        self._headers = _authorization(api_key_env)
-        self._http = _aiohttp()
+        self._headers = authorization(api_key_env)
+        self._http = aiohttp_module()
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -75,39 +73,3 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
         if size > _MOST_BYTES:
             raise OSError(f"the answer is longer than {_MOST_BYTES} bytes")
     return b"".join(parts)
-
-
-def worker_url(text: str) -> str:
-    """The address of a worker as given by a user, without a trailing slash and ``/v1``.
-
-    Raises:
-        InputError: It is no http(s) address, or has a user and password in it.
-    """
-    try:
-        parts = urlsplit(text.strip())
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # such as a port that is no number
-        usable = False
-    if not usable or parts.query or parts.fragment:
-        raise InputError("worker", text, "give an address such as http://gpu1:8000")
-    if parts.username is not None:  # would stand in every message
-        mend = "give the address without user and password; a key goes into an environment variable (api_key_env)"
-        raise InputError("worker", parts.hostname, mend)
-    return text.strip().rstrip("/").removesuffix("/v1").rstrip("/")
-
-
-def _authorization(variable: str | None) -> dict[str, str]:
-    if variable is None:
-        return {}
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise InputError("api_key_env", variable, "set this environment variable to the key that the workers want")
-    return {"Authorization": f"Bearer {key}"}
-
-
-def _aiohttp() -> ModuleType:
-    try:
-        import aiohttp
-    except ImportError:
-        raise InputError("aiohttp", None, "it is missing: pip install 'aladdin-env[serve]'") from None
-    return aiohttp

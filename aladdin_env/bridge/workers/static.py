@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from aladdin_env.bridge.workers.client import Unreachable, WorkerClient, worker_url
+from aladdin_env.bridge.workers.address import worker_url
+from aladdin_env.bridge.workers.client import Unreachable, WorkerClient
 from aladdin_env.bridge.workers.pool import Limits
 from aladdin_env.bridge.workers.settings import USUAL, WatchSettings
 from aladdin_env.bridge.workers.timing import REAL_TIME, Timing

@@ -14,11 +14,10 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from aladdin_calibration.server.stream import Completion, EventReader, StreamError, error_text
+from aladdin_env.bridge.workers.address import aiohttp_module, authorization, worker_url
 from aladdin_traces import checks
 from aladdin_traces.errors import InputError, OutsideFault
 
@@ -77,16 +76,16 @@ class Client:
         connect_s: float = 5.0,
         dialect: Dialect = Dialect(),
     ) -> None:
-        self.url = base_url(url)
+        self.url = worker_url(url, "url")
         self.model = model
         self.dialect = dialect
         self.sent = 0
         self.finished = 0
         self._api_key_env = api_key_env
-        self._headers = _authorization(api_key_env)
+        self._headers = authorization(api_key_env)
         self._stall_s = checks.number("stall_s", stall_s, above=0.0)
         self._connect_s = checks.number("connect_s", connect_s, above=0.0)
-        self._http = _aiohttp()
+        self._http = aiohttp_module()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Client:
@@ -223,34 +222,3 @@ class Client:
         if isinstance(error, TimeoutError):
             return f"no answer within {within_s or self._stall_s:g} s"
         return f"the connection broke ({' '.join(str(error).split()) or type(error).__name__})"
-
-
-def base_url(url: str) -> str:
-    """``url`` without trailing slash and ``/v1``; InputError unless it is an http(s) address."""
-    try:
-        parts = urlsplit(url.strip())
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # such as a port that is no number
-        usable = False
-    if not usable or parts.query or parts.fragment:
-        raise InputError("url", url, "give an address such as http://worker:8000")
-    if parts.username is not None:  # would stand in every message
-        raise InputError("url", parts.hostname, "give the address without user and password; a key goes in api_key_env")
-    return url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
-
-
-def _authorization(variable: str | None) -> dict[str, str]:
-    if variable is None:
-        return {}
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise InputError("api_key_env", variable, "set this environment variable to the API key")
-    return {"Authorization": f"Bearer {key}"}
-
-
-def _aiohttp() -> ModuleType:
-    try:
-        import aiohttp
-    except ImportError:
-        raise InputError("aiohttp", None, "it is missing: pip install 'aladdin-env[serve]'") from None
-    return aiohttp

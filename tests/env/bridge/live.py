@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from aladdin_env.bridge.decider import ACTIVE, Decider
 from aladdin_env.bridge.dispatcher import Dispatcher, Queueing
-from aladdin_env.bridge.events import Beat, Deaf, Ticket
+from aladdin_env.bridge.events import Beat, Ticket, Watcher
 from aladdin_env.bridge.live_cluster import LiveCluster
 from aladdin_env.policy import Combined, combine, make_policy
 from aladdin_env.presets import load_scenario
@@ -31,7 +31,7 @@ class Clock:
         return self.now_s
 
 
-class Heard(Deaf):
+class Heard(Watcher):
     """Remembers what it was told."""
 
     def __init__(self) -> None:

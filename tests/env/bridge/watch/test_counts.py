@@ -10,7 +10,7 @@ import pytest
 
 from aladdin_env.bridge import control, decider, dispatcher
 from aladdin_env.bridge.dispatcher import Queueing, Shed
-from aladdin_env.bridge.events import Beat, Deaf, Watcher
+from aladdin_env.bridge.events import Beat, Watcher
 from aladdin_env.bridge.watch import labels
 from aladdin_env.bridge.watch.labels import PolicyNames
 from aladdin_env.bridge.watch.tally import Tally
@@ -23,7 +23,7 @@ def test_it_hears_all_that_a_watcher_hears() -> None:
     heard = [name for name in vars(Watcher) if not name.startswith("_")]
     assert len(heard) >= 8
     assert all(callable(getattr(stage.watch, name)) for name in heard)
-    assert isinstance(stage.watch, Deaf)  # what it does not want to hear
+    assert isinstance(stage.watch, Watcher)  # what it does not want to hear
 
 
 def test_a_finished_stream() -> None:

@@ -7,7 +7,8 @@ import socket
 
 import pytest
 
-from aladdin_env.bridge.workers.client import WorkerClient, worker_url
+from aladdin_env.bridge.workers.address import worker_url
+from aladdin_env.bridge.workers.client import WorkerClient
 from aladdin_env.bridge.workers.settings import WatchSettings
 from aladdin_env.bridge.workers.static import StaticPool
 from aladdin_env.errors import InputError
@@ -174,7 +175,7 @@ def test_stopping_waits_for_requests_in_flight() -> None:
 
 @pytest.mark.parametrize("wrong", ["gpu1:8000", "http://", "http://h:x", "ftp://h", "http://h/?q=1", "http://h:0", ""])
 def test_an_address_is_checked(wrong: str) -> None:
-    with pytest.raises(InputError, match="http://gpu1:8000"):
+    with pytest.raises(InputError, match="http://worker:8000"):
         StaticPool([wrong])
 
 
