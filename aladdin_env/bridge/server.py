@@ -25,6 +25,7 @@ from aladdin_env.bridge.gateway.front import Front, make_app, runner_of
 from aladdin_env.bridge.gateway.others import Others
 from aladdin_env.bridge.gateway.proxy import Proxy
 from aladdin_env.bridge.gateway.settings import TPOT_HEADERS, TTFT_HEADERS, GatewaySettings
+from aladdin_env.bridge.gateway.upstream import Upstream
 from aladdin_env.bridge.live_cluster import LiveCluster
 from aladdin_env.bridge.watch import Watch, WatchOptions
 from aladdin_env.bridge.workers.pool import WorkerPool
@@ -159,10 +160,11 @@ class Bridge:
         )
         lengths = PromptLengths()
         workers = {worker.slot: worker for worker in pool.workers}
-        self._proxy = Proxy(self.dispatcher, workers, lengths, settings.gateway)
-        self._others = Others(pool.workers, settings.gateway)
+        self._upstream = Upstream(settings.gateway)
+        proxy = Proxy(self.dispatcher, workers, self._upstream, lengths, settings.gateway)
+        others = Others(pool.workers, self._upstream)
         classes = Classes(self.cluster, TTFT_HEADERS, TPOT_HEADERS, self.watchers, self.clock)
-        self._front = Front(self.dispatcher, self._proxy, self._others, classes, lengths, settings.gateway)
+        self._front = Front(self.dispatcher, proxy, others, classes, lengths, settings.gateway)
         self._admin = Admin(self)
         self._runners: list[web.AppRunner] = []
         self._loop: asyncio.Task[None] | None = None
@@ -216,8 +218,7 @@ class Bridge:
         self._mirror = Mirror(
             self.cluster, self.pool, self.watchers, self.dispatcher.offer, self.clock, self._timing.clock
         )
-        await self._proxy.open()
-        await self._others.open()
+        await self._upstream.open()
         try:
             await self.pool.start()
             where = self.settings.listening
@@ -258,8 +259,7 @@ class Bridge:
         for runner in self._runners:  # waits for the requests in flight
             await runner.cleanup()
         await self.pool.stop(drain_s)
-        await self._proxy.close()
-        await self._others.close()
+        await self._upstream.close()
 
 
 def warm_up(scenario: Scenario, policies: Sequence[Combined]) -> None:

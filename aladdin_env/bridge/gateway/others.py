@@ -6,18 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import aiohttp
 import orjson
 from aiohttp import web
 
 from aladdin_env.bridge.gateway.headers import REQUEST_ID, forwarded, returned
 from aladdin_env.bridge.gateway.problems import Problem
-from aladdin_env.bridge.gateway.session import address, worker_session
-from aladdin_env.bridge.gateway.settings import GatewaySettings
+from aladdin_env.bridge.gateway.upstream import Unanswered, Upstream
 from aladdin_env.bridge.workers.worker import LiveWorker
 from aladdin_env.simulator.state import READY
 
-_CHUNK = 1 << 16
+_MODELS_S = 5.0  # longest wait for a worker's list of models
 # Nobody's business through a router: they would change a worker under the policy's feet.
 _CLOSED = frozenset({
     "/sleep", "/wake_up", "/pause", "/resume", "/reset_prefix_cache", "/reset_mm_cache", "/collective_rpc",
@@ -31,22 +29,12 @@ class Others:
 
     Args:
         workers: All slots.
-        settings: Of the front.
+        upstream: Reaches them.
     """
 
-    def __init__(self, workers: Sequence[LiveWorker], settings: GatewaySettings) -> None:
+    def __init__(self, workers: Sequence[LiveWorker], upstream: Upstream) -> None:
         self._workers = workers
-        self._settings = settings
-        self._session: aiohttp.ClientSession | None = None
-
-    async def open(self) -> None:
-        """Begin; an event loop must be running."""
-        self._session = worker_session(self._settings)
-
-    async def close(self) -> None:
-        """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
+        self._upstream = upstream
 
     async def models(self, request: web.Request, identity: str) -> web.StreamResponse:
         """``/v1/models``: every model that any READY worker serves, once."""
@@ -68,23 +56,17 @@ class Others:
         if worker is None:
             raise Problem(503, "no_worker", "no worker is ready", 2.0)
         body = await request.read() if request.can_read_body else None
-        assert self._session is not None, "the front is not open"
+        headers = forwarded(request.headers.items(), identity)
         with worker.lease() as lease:
             try:
-                answer = await self._session.request(
-                    request.method,
-                    address(worker.url, request.raw_path),
-                    data=body,
-                    headers=forwarded(request.headers.items(), identity),
-                    allow_redirects=False,
-                )
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                lease.report_failure(" ".join(str(error).split())[:200] or type(error).__name__)
+                answer = await self._upstream.send(request.method, worker.url, request.raw_path, headers.items(), body)
+            except Unanswered as error:
+                lease.report_failure(str(error)[:200])
                 raise Problem(502, "worker_failed", "the worker did not answer") from None
-            async with answer:
-                out = web.StreamResponse(status=answer.status, headers=returned(answer.headers.items(), identity))
+            with answer:
+                out = web.StreamResponse(status=answer.status, headers=returned(answer.headers, identity))
                 await out.prepare(request)
-                async for data in answer.content.iter_chunked(_CHUNK):
+                while data := await answer.some():
                     await out.write(data)
                 await out.write_eof()
                 return out
@@ -93,11 +75,11 @@ class Others:
         return [worker for worker in self._workers if worker.status == READY]
 
     async def _models_of(self, worker: LiveWorker) -> list[dict[str, Any]]:
-        assert self._session is not None, "the front is not open"
         try:
-            async with asyncio.timeout(5.0), self._session.get(f"{worker.url}/v1/models") as answer:
-                data = orjson.loads(await answer.read())
-        except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError):
+            async with asyncio.timeout(_MODELS_S):
+                with await self._upstream.send("GET", worker.url, "/v1/models", (), None) as answer:
+                    data = orjson.loads(await answer.read())
+        except (OSError, orjson.JSONDecodeError):  # a TimeoutError is an OSError
             return []
         models = data.get("data") if isinstance(data, dict) else None
         return [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []

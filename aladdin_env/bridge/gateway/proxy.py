@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -18,9 +17,9 @@ from aladdin_env.bridge.events import Ticket
 from aladdin_env.bridge.gateway.asked import Asked, PromptLengths
 from aladdin_env.bridge.gateway.headers import returned
 from aladdin_env.bridge.gateway.problems import PassedOn, Problem
-from aladdin_env.bridge.gateway.session import address, worker_session
 from aladdin_env.bridge.gateway.settings import GatewaySettings
 from aladdin_env.bridge.gateway.stream import Stream, tokens_of
+from aladdin_env.bridge.gateway.upstream import Answer, Unanswered, Upstream
 from aladdin_env.bridge.workers.worker import Lease, LiveWorker
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
@@ -28,10 +27,6 @@ _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _FULL = frozenset({429, 503})
 _BUDGET_WINDOW_S, _FREE_RETRIES = 60.0, 10
 _AGAIN_S = 2.0
-
-Faults = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
-# How a connection looks that was kept, and that its other end has closed.
-_CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError, ConnectionResetError)
 
 
 class Budget:
@@ -93,6 +88,7 @@ class Proxy:
     Args:
         dispatcher: Places them.
         workers: By slot.
+        upstream: Reaches them.
         lengths: Learns from the workers' counts of prompt tokens.
         settings: Of the front.
     """
@@ -101,27 +97,16 @@ class Proxy:
         self,
         dispatcher: Dispatcher,
         workers: Mapping[int, LiveWorker],
+        upstream: Upstream,
         lengths: PromptLengths,
         settings: GatewaySettings,
     ) -> None:
         self._dispatcher = dispatcher
         self._workers = workers
+        self._upstream = upstream
         self._lengths = lengths
         self._settings = settings
         self._budget = Budget(settings.retry_budget)
-        self._session: aiohttp.ClientSession | None = None
-        self._fresh: aiohttp.ClientSession | None = None
-
-    async def open(self) -> None:
-        """Begin; an event loop must be running."""
-        self._session = worker_session(self._settings)
-        self._fresh = worker_session(self._settings, keeps=False)
-
-    async def close(self) -> None:
-        """Close all connections to workers."""
-        for session in (self._session, self._fresh):
-            if session is not None:
-                await session.close()
 
     async def serve(self, request: web.Request, job: Job) -> web.StreamResponse:
         """Place the request, send it, and pass the answer on.
@@ -145,39 +130,28 @@ class Proxy:
                         continue
                     self._dispatcher.fail(ticket, str(fault))
                     raise fault.problem from None
-                async with answer:
+                with answer:
                     return await self._pass_on(request, job, lease, answer)
 
-    async def _ask(self, worker: LiveWorker, lease: Lease, job: Job) -> aiohttp.ClientResponse:
+    async def _ask(self, worker: LiveWorker, lease: Lease, job: Job) -> Answer:
         """The head of the worker's answer.
 
         Raises:
             Broken: there is none, or one that says that somebody else should be asked.
         """
         try:
-            async with asyncio.timeout(self._settings.first_byte_s):
-                answer = await self._post(worker, job)
-        except Faults as error:
+            answer = await self._upstream.send("POST", worker.url, job.path, job.headers.items(), job.asked.body)
+        except Unanswered as error:
             reason = _told(error)
             lease.report_failure(reason)
             raise Broken(reason) from None
         if answer.status not in _RETRIED:
             lease.report_success()
             return answer
-        async with answer:
+        with answer:
             raise await self._refusal(answer, lease)
 
-    async def _post(self, worker: LiveWorker, job: Job) -> aiohttp.ClientResponse:
-        """Send it; once more, on a new connection, where the worker had closed the one that was kept."""
-        assert self._session is not None and self._fresh is not None, "the proxy is not open"
-        more: Any = {"data": job.asked.body, "headers": job.headers, "allow_redirects": False}
-        where = address(worker.url, job.path)
-        try:
-            return await self._session.post(where, **more)
-        except _CLOSED:
-            return await self._fresh.post(where, **more)
-
-    async def _refusal(self, answer: aiohttp.ClientResponse, lease: Lease) -> Broken:
+    async def _refusal(self, answer: Answer, lease: Lease) -> Broken:
         """An answer with a status that another worker may not give."""
         reason = f"HTTP {answer.status}"
         if answer.status in _FULL or answer.status == 408:
@@ -186,14 +160,12 @@ class Proxy:
             lease.report_failure(reason)
         try:
             body = await answer.read()
-        except Faults:
+        except Unanswered:
             return Broken(reason)
-        return Broken(reason, PassedOn(answer.status, body, answer.headers.items()))
+        return Broken(reason, PassedOn(answer.status, body, answer.headers))
 
-    async def _pass_on(
-        self, request: web.Request, job: Job, lease: Lease, answer: aiohttp.ClientResponse
-    ) -> web.StreamResponse:
-        headers = returned(answer.headers.items(), job.ticket.id)
+    async def _pass_on(self, request: web.Request, job: Job, lease: Lease, answer: Answer) -> web.StreamResponse:
+        headers = returned(answer.headers, job.ticket.id)
         if self._settings.show_worker:
             headers["X-Aladdin-Worker"] = str(job.ticket.slot)
             headers["X-Aladdin-Policy"] = job.ticket.by
@@ -201,7 +173,7 @@ class Proxy:
             return await self._stream(request, job, lease, answer, headers)
         try:
             body = await answer.read()
-        except Faults as error:
+        except Unanswered as error:
             self._failed(job.ticket, lease, _told(error))
             raise Problem(502, "worker_failed", f"the worker broke off its answer ({_told(error)})") from None
         if answer.status < 400:
@@ -212,13 +184,13 @@ class Proxy:
         return web.Response(status=answer.status, body=body, headers=headers)
 
     async def _stream(
-        self, request: web.Request, job: Job, lease: Lease, answer: aiohttp.ClientResponse, headers: CIMultiDict[str]
+        self, request: web.Request, job: Job, lease: Lease, answer: Answer, headers: CIMultiDict[str]
     ) -> web.StreamResponse:
         out = web.StreamResponse(status=answer.status, headers=headers)
         await out.prepare(request)
         stream, ticket = Stream(job.asked.hides_usage), job.ticket
         try:
-            async for data in answer.content.iter_any():
+            while data := await answer.some():
                 before = stream.tokens
                 shown = stream.feed(data)
                 if stream.tokens > before:
@@ -228,7 +200,7 @@ class Proxy:
             rest = stream.close()
         except aiohttp.ClientConnectionResetError:  # the client's side
             raise asyncio.CancelledError from None
-        except Faults as error:
+        except Unanswered as error:
             return await self._broken_off(out, ticket, lease, _told(error))
         if not stream.is_done:
             reason = "the stream ended before the answer was complete" if stream.error is None else "the worker failed"
