@@ -27,6 +27,7 @@ from aladdin_env.bridge.gateway.proxy import Proxy
 from aladdin_env.bridge.gateway.settings import TPOT_HEADERS, TTFT_HEADERS, GatewaySettings
 from aladdin_env.bridge.gateway.upstream import Upstream
 from aladdin_env.bridge.live_cluster import LiveCluster
+from aladdin_env.bridge.tracking import Tracking
 from aladdin_env.bridge.watch import Watch, WatchOptions
 from aladdin_env.bridge.workers.pool import WorkerPool
 from aladdin_env.bridge.workers.timing import REAL_TIME, Timing
@@ -92,6 +93,7 @@ class BridgeSettings:
         listening: Addresses.
         rows: Most requests at a time.
         watching: Metrics, status and page.
+        follows: Correct the latency profile by what requests really take.
     """
 
     policy: str = "aladdin"
@@ -105,6 +107,7 @@ class BridgeSettings:
     listening: Listening = field(default_factory=Listening)
     rows: int = _ROWS
     watching: WatchOptions = field(default_factory=WatchOptions)
+    follows: bool = True
 
 
 def served_policy(spec: str, scenario: Scenario, can_scale: bool) -> tuple[Combined, str]:
@@ -152,8 +155,14 @@ class Bridge:
             self.cluster, policy, baseline, self.watchers.fell_back, mode=settings.mode, canary=settings.canary
         )
         self.dispatcher = Dispatcher(self.cluster, self.decider, self.watchers, settings.queueing, self.clock)
-        self.seen = Watch(self.cluster, pool, self.decider, self.dispatcher, self.clock, settings.watching)
+        tracking = Tracking(self.cluster, self.watchers.learnt) if settings.follows else None
+        self.seen = Watch(
+            self.cluster, pool, self.decider, self.dispatcher, self.clock, settings.watching,
+            None if tracking is None else tracking.status,
+        )  # fmt: skip
         self.watchers.add(self.seen)
+        if tracking is not None:
+            self.watchers.add(tracking)
         self.pages = self.seen.pages()
         self.control = ControlLoop(
             self.cluster, self.decider, pool, settings.guards, self.watchers, self.dispatcher.offer, self.clock

@@ -57,6 +57,9 @@ def serve(
     profile: Annotated[
         str, typer.Option(help="Latency profile of a worker.", autocompletion=opt.complete_profiles)
     ] = "llama-3.1-8b-h100-tp1",
+    track: Annotated[
+        bool, typer.Option("--track-profile/--keep-profile", help="Correct the profile by what requests really take.")
+    ] = True,
     ttft: Annotated[float, typer.Option(help="SLO: seconds to the first token.")] = 1.0,
     atgt: Annotated[float, typer.Option(help="SLO: seconds per token after it, on average.")] = 0.05,
     max_num_seqs: Annotated[int, typer.Option(help="Most requests at once on a worker.")] = 256,
@@ -102,6 +105,7 @@ def serve(
         queueing=Queueing(max_hold, max_held),
         gateway=GatewaySettings(drain_s=drain, api_keys=_keys(api_key_env), show_worker=show_worker),
         listening=Listening(host, port, admin_port=admin_port, certificate=tls_cert, key=tls_key),
+        follows=track,
     )  # fmt: skip
     limits = (minimum, maximum)
     one = {"--worker": worker, "--local": local, "--kubernetes": kubernetes, "--demo": demo}

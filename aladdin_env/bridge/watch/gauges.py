@@ -5,6 +5,7 @@ What is not known has no sample: a missing reading is not 0.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -117,6 +118,15 @@ def scaling_metrics(sources: Sources, last: Beat | None) -> Iterator[Metric]:
     yield _gauge("gpus", "GPUs that are paid for.", value=spent.gpus)
     yield CounterMetricFamily("aladdin_gpu_seconds", "GPU time that was paid for.", spent.gpu_seconds)
     yield CounterMetricFamily("aladdin_cost", "Cost, in the currency of the scenario's prices.", spent.total)
+
+
+def loop_metrics() -> Iterator[Metric]:
+    """The event loop in which we are asked: one that leaks tasks leaks requests or connections."""
+    try:
+        tasks = len(asyncio.all_tasks())
+    except RuntimeError:  # no loop runs here: there are none
+        tasks = 0
+    yield _gauge("asyncio_tasks", "Tasks of the event loop.", value=tasks)
 
 
 def _gauge(name: str, text: str, *labels: str, value: float | None = None) -> GaugeMetricFamily:

@@ -13,7 +13,7 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.registry import Collector
 
 from aladdin_env.bridge.watch.counts import Counts
-from aladdin_env.bridge.watch.gauges import fleet_metrics, policy_metrics, queue_metrics, scaling_metrics
+from aladdin_env.bridge.watch.gauges import fleet_metrics, loop_metrics, policy_metrics, queue_metrics, scaling_metrics
 from aladdin_env.bridge.watch.journal import Journal
 from aladdin_env.bridge.watch.labels import ANSWERS, class_names, label
 from aladdin_env.bridge.watch.recent import Recent
@@ -87,6 +87,7 @@ class Metrics(Collector):
         yield from scaling_metrics(sources, last)
         yield _counter("heartbeats", "Heartbeats of the control loop.", counts.beats)
         yield _by("guard_rails", "Heartbeats at which a guard rail changed what was wanted.", "rail", counts.rails)
+        yield from loop_metrics()
 
     def _build(self) -> Iterator[Metric]:
         built = GaugeMetricFamily("aladdin_build_info", "Version that runs.", labels=("version", "python"))

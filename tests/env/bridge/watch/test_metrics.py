@@ -208,6 +208,18 @@ def test_a_worker_that_is_gone_has_no_series() -> None:
     assert page(stage.watch)("aladdin_worker_in_flight_requests", slot="1") == 1
 
 
+def test_tasks_of_the_event_loop_are_counted() -> None:
+    async def with_more(count: int) -> float | None:
+        more = [asyncio.create_task(asyncio.sleep(60.0)) for _ in range(count)]
+        found = page(Stage().watch)("aladdin_asyncio_tasks")
+        for task in more:
+            task.cancel()
+        return found
+
+    assert asyncio.run(with_more(5)) == 6  # the test's own, too
+    assert page(Stage().watch)("aladdin_asyncio_tasks") == 0  # no loop runs here
+
+
 def test_scaling_decisions_are_timed_by_whoever_makes_them() -> None:
     stage = Stage()
     stage.watch.scaled(0.003)
