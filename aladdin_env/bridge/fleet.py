@@ -102,13 +102,14 @@ class Mirror:
         if scrape is not None and scrape.kv_capacity_tokens and scrape.block_size:
             kv_tokens, block_size = scrape.kv_capacity_tokens, scrape.block_size
             cluster.set_kv(slot, kv_tokens, block_size)
-        cluster.set_worker(slot, worker.status, now_s, ready_in_s)
+        status = worker.shown_status
+        cluster.set_worker(slot, status, now_s, ready_in_s)
         if scrape is not None and scrape.kv_usage is not None and not worker.is_stale:
             kv_used = scrape.kv_usage
             cluster.see_kv(slot, kv_used)
-        sight = Sight(slot, now_s, worker.status, ready_in_s, kv_tokens, block_size, kv_used)
+        sight = Sight(slot, now_s, status, ready_in_s, kv_tokens, block_size, kv_used)
         self._watcher.seen(sight)
-        if worker.status != before:
-            self._watcher.moved(slot, worker.status, now_s, ready_in_s)
-            if worker.status == READY:
+        if status != before:
+            self._watcher.moved(slot, status, now_s, ready_in_s)
+            if status == READY:
                 self._offer()

@@ -20,11 +20,12 @@ from aladdin_env.bridge.dispatcher import Dispatcher, Queueing
 from aladdin_env.bridge.events import Regime, Watcher, Watchers
 from aladdin_env.bridge.fleet import LiveFleet, Mirror
 from aladdin_env.bridge.gateway.admin import Admin
-from aladdin_env.bridge.gateway.asked import PromptLengths
-from aladdin_env.bridge.gateway.front import Front, make_app, runner_of
+from aladdin_env.bridge.gateway.front import OPEN, Front, Handler, make_app, runner_of
+from aladdin_env.bridge.gateway.lengths import PromptLengths
 from aladdin_env.bridge.gateway.others import Others
 from aladdin_env.bridge.gateway.proxy import Proxy
 from aladdin_env.bridge.gateway.settings import TPOT_HEADERS, TTFT_HEADERS, GatewaySettings
+from aladdin_env.bridge.gateway.tokenisers import ESTIMATE, tokeniser
 from aladdin_env.bridge.gateway.upstream import Upstream
 from aladdin_env.bridge.live_cluster import LiveCluster
 from aladdin_env.bridge.tracking import Tracking
@@ -94,6 +95,7 @@ class BridgeSettings:
         rows: Most requests at a time.
         watching: Metrics, status and page.
         follows: Correct the latency profile by what requests really take.
+        tokenizer: Who counts the tokens of prompts: ``estimate``, ``worker``, or a tokeniser file.
     """
 
     policy: str = "aladdin"
@@ -108,6 +110,7 @@ class BridgeSettings:
     rows: int = _ROWS
     watching: WatchOptions = field(default_factory=WatchOptions)
     follows: bool = True
+    tokenizer: str = ESTIMATE
 
 
 def served_policy(spec: str, scenario: Scenario, can_scale: bool) -> tuple[Combined, str]:
@@ -134,7 +137,7 @@ class Bridge:
     Attributes:
         watchers: Who hears of what happens; add to it before the bridge starts.
         seen: Metrics, status and live page.
-        pages: Pages of its own for clients' listener, by path.
+        pages: Pages of its own, by path: all on the admin listener; on that for clients, see docs/bridge.md.
 
     Raises:
         InputError: a policy that there is not, a checkpoint that does not fit.
@@ -167,9 +170,9 @@ class Bridge:
         self.control = ControlLoop(
             self.cluster, self.decider, pool, settings.guards, self.watchers, self.dispatcher.offer, self.clock
         )
-        lengths = PromptLengths()
         workers = {worker.slot: worker for worker in pool.workers}
         self._upstream = Upstream(settings.gateway)
+        lengths = PromptLengths(tokeniser(settings.tokenizer, pool.workers, self._upstream))
         proxy = Proxy(self.dispatcher, workers, self._upstream, lengths, settings.gateway)
         others = Others(pool.workers, self._upstream)
         classes = Classes(self.cluster, TTFT_HEADERS, TPOT_HEADERS, self.watchers, self.clock)
@@ -231,10 +234,12 @@ class Bridge:
         try:
             await self.pool.start()
             where = self.settings.listening
-            app = make_app(self._front, self.pages, self.settings.gateway)
+            app = make_app(self._front, self._pages_for_clients(), self.settings.gateway)
             self.url = await self._listen(app, where.host, where.port, tls)
             if where.admin_port is not None:
-                self.admin_url = await self._listen(self._admin.app(), where.admin_host, where.admin_port, None)
+                self.admin_url = await self._listen(
+                    self._admin.app(self.pages), where.admin_host, where.admin_port, None
+                )
             self._loop = asyncio.create_task(self.control.run())
         except BaseException:
             await self._close(0.0)
@@ -257,6 +262,11 @@ class Bridge:
             raise InputError("port", port, f"it cannot be listened on at {host} ({why}): give another") from None
         bound = runner.addresses[0][1]
         return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{bound}"
+
+    def _pages_for_clients(self) -> dict[str, Handler]:
+        """All pages; where clients must show a key only those that tell nothing of workers and requests."""
+        has_keys = bool(self.settings.gateway.api_keys)
+        return {path: page for path, page in self.pages.items() if not has_keys or path in OPEN}
 
     async def _close(self, drain_s: float) -> None:
         self.dispatcher.closing = True

@@ -57,6 +57,9 @@ def serve(
     profile: Annotated[
         str, typer.Option(help="Latency profile of a worker.", autocompletion=opt.complete_profiles)
     ] = "llama-3.1-8b-h100-tp1",
+    tokenizer: Annotated[
+        str, typer.Option(help="Who counts prompt tokens: estimate, worker (asks /tokenize), or a tokenizer.json.")
+    ] = "estimate",
     track: Annotated[
         bool, typer.Option("--track-profile/--keep-profile", help="Correct the profile by what requests really take.")
     ] = True,
@@ -105,7 +108,7 @@ def serve(
         queueing=Queueing(max_hold, max_held),
         gateway=GatewaySettings(drain_s=drain, api_keys=_keys(api_key_env), show_worker=show_worker),
         listening=Listening(host, port, admin_port=admin_port, certificate=tls_cert, key=tls_key),
-        follows=track,
+        follows=track, tokenizer=tokenizer,
     )  # fmt: skip
     limits = (minimum, maximum)
     one = {"--worker": worker, "--local": local, "--kubernetes": kubernetes, "--demo": demo}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,7 +19,7 @@ Answer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class Admin:
-    """``POST /mode``, ``/policy``, ``/scale``, each with a JSON object; ``GET /state``.
+    """``POST /mode``, ``/policy``, ``/scale``, ``/drain``, each with a JSON object; ``GET /state``.
 
     Args:
         bridge: What is changed.
@@ -28,14 +28,16 @@ class Admin:
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
 
-    def app(self) -> web.Application:
-        """The application for the admin listener."""
+    def app(self, pages: Mapping[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]) -> web.Application:
+        """The application for the admin listener: the calls, and the bridge's own pages by path."""
         app = web.Application(client_max_size=_MOST_BYTES)
         app.router.add_routes([
+            *(web.get(path, page) for path, page in pages.items()),
             web.get("/state", self._state),
             web.post("/mode", self._told(self._mode)),
             web.post("/policy", self._told(self._policy)),
             web.post("/scale", self._told(self._scale)),
+            web.post("/drain", self._told(self._drain)),
         ])  # fmt: skip
         return app
 
@@ -51,6 +53,7 @@ class Admin:
             "policy": decider.policy.name,
             "baseline": decider.baseline.name,
             "wanted": list(pool.wanted),
+            "drained": [worker.slot for worker in pool.workers if worker.is_drained],
         }
 
     def _told(self, answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -89,6 +92,17 @@ class Admin:
         if not all(limits.minimum <= n <= limits.maximum for n in wanted):
             raise InputError("workers", wanted, f"give {limits.minimum} to {limits.maximum}")
         await self._bridge.pool.scale_to(wanted)
+        return self.state()
+
+    async def _drain(self, given: dict[str, Any]) -> dict[str, Any]:
+        """``{"worker": 2}``: it gets no new requests, and ends those it has; ``"undo": true``: it does again."""
+        slot, undo = given.get("worker"), given.get("undo", False)
+        workers = self._bridge.pool.workers
+        if isinstance(slot, bool) or not isinstance(slot, int) or not 0 <= slot < len(workers):
+            raise InputError("worker", slot, f"give the slot of a worker, 0 to {len(workers) - 1}")
+        if not isinstance(undo, bool):
+            raise InputError("undo", undo, "give true or false")
+        workers[slot].drain(not undo)
         return self.state()
 
 

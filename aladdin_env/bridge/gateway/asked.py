@@ -16,9 +16,6 @@ PLACED = frozenset({COMPLETIONS, CHAT, "/v1/responses", "/v1/messages"})
 #: Those whose streams carry usage where ``stream_options`` asks for it.
 _COUNTED = frozenset({COMPLETIONS, CHAT})
 _INCLUDE_USAGE = b'"stream_options":{"include_usage":true},'
-# Of a text that no tokeniser has seen; the estimate learns from what workers count.
-_FIRST_BYTES_PER_TOKEN = 4.0
-_LEARNING = 0.02
 _TOKENS_A_MESSAGE = 4
 
 
@@ -31,8 +28,8 @@ class Asked:
         model: The model asked for; "" where none is.
         streams: Whether the answer is a stream.
         hides_usage: Whether usage was asked for by us, and the chunk that carries it is not the client's.
-        tokens: Prompt tokens where the prompt is given as token ids; else 0.
-        text_bytes: Bytes of the prompt's text, of which there are tokens to be estimated.
+        tokens: Prompt tokens that are known: token ids, and 4 for what frames each message of a chat.
+        text_bytes: Size of the prompt's text, whose tokens are to be counted or estimated.
     """
 
     body: bytes
@@ -57,7 +54,7 @@ def read(path: str, body: bytes) -> Asked:
         raise bad_request("invalid_json", "the body is no JSON object")
     streams = data.get("stream") is True
     injects = streams and path in _COUNTED and not _asks_for_usage(data)
-    tokens, text_bytes = _prompt(path, data)
+    tokens, texts = prompt_of(path, data)
     model = data.get("model")
     return Asked(
         _with_usage(body, data) if injects else body,
@@ -65,7 +62,7 @@ def read(path: str, body: bytes) -> Asked:
         streams,
         injects,
         tokens,
-        text_bytes,
+        sum(map(len, texts)),
     )
 
 
@@ -83,53 +80,36 @@ def _with_usage(body: bytes, data: dict[str, Any]) -> bytes:
     return orjson.dumps({**data, "stream_options": {**options, "include_usage": True}})
 
 
-def _prompt(path: str, data: Mapping[str, Any]) -> tuple[int, int]:
-    """Token ids, and bytes of text, of the prompt."""
+def prompt_of(path: str, data: Mapping[str, Any]) -> tuple[int, list[str]]:
+    """Tokens that need no counting, and the texts, of the prompt of a request with this body."""
     if path == COMPLETIONS:
         return _of_prompt(data.get("prompt"))
     messages = data.get("messages", data.get("input"))
     if isinstance(messages, str):
-        return 0, len(messages)
+        return 0, [messages]
     if not isinstance(messages, list):
-        return 0, 0
-    return _TOKENS_A_MESSAGE * len(messages), sum(map(_text_in, messages))
+        return 0, []
+    return _TOKENS_A_MESSAGE * len(messages), [text for message in messages for text in _texts_in(message)]
 
 
-def _of_prompt(prompt: Any) -> tuple[int, int]:
+def _of_prompt(prompt: Any) -> tuple[int, list[str]]:
     if isinstance(prompt, str):
-        return 0, len(prompt)
+        return 0, [prompt]
     if not isinstance(prompt, list) or not prompt:
-        return 0, 0
+        return 0, []
     if isinstance(prompt[0], int):
-        return len(prompt), 0
-    counts = [_of_prompt(each) for each in prompt]
-    return sum(tokens for tokens, _ in counts), sum(text for _, text in counts)
+        return len(prompt), []
+    parts = [_of_prompt(each) for each in prompt]
+    return sum(tokens for tokens, _ in parts), [text for _, texts in parts for text in texts]
 
 
-def _text_in(message: Any) -> int:
+def _texts_in(message: Any) -> list[str]:
     content = message.get("content") if isinstance(message, dict) else message
     if isinstance(content, str):
-        return len(content)
+        return [content]
     if not isinstance(content, list):
-        return 0
-    return sum(len(str(part.get("text") or "")) for part in content if isinstance(part, dict))
-
-
-class PromptLengths:
-    """Tokens of prompts by the bytes of their text; learns from the counts that workers send back."""
-
-    def __init__(self, bytes_per_token: float = _FIRST_BYTES_PER_TOKEN) -> None:
-        self.bytes_per_token = bytes_per_token
-
-    def of(self, asked: Asked) -> int:
-        """Prompt tokens, 1 or more; exact for token ids."""
-        return max(1, asked.tokens + round(asked.text_bytes / self.bytes_per_token))
-
-    def learn(self, asked: Asked, prompt_tokens: int) -> None:
-        """A worker has counted this prompt."""
-        if asked.text_bytes > 0 and prompt_tokens > asked.tokens:
-            seen = asked.text_bytes / (prompt_tokens - asked.tokens)
-            self.bytes_per_token += _LEARNING * (seen - self.bytes_per_token)
+        return []
+    return [str(part.get("text") or "") for part in content if isinstance(part, dict)]
 
 
 def check_content_type(content_type: str) -> None:

@@ -15,6 +15,7 @@ from aladdin_env.bridge.classes import Classes
 from aladdin_env.bridge.dispatcher import Dispatcher, Shed
 from aladdin_env.bridge.gateway import asked
 from aladdin_env.bridge.gateway.headers import forwarded, request_id
+from aladdin_env.bridge.gateway.lengths import PromptLengths
 from aladdin_env.bridge.gateway.others import Others
 from aladdin_env.bridge.gateway.problems import Problem
 from aladdin_env.bridge.gateway.proxy import Job, Proxy, shed
@@ -25,7 +26,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: Given the request's id, too.
 Named = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
 #: Paths that anybody may ask, key or none: what balancers and monitoring ask.
-_OPEN = frozenset({"/health", "/ready", "/ping", "/version"})
+OPEN = frozenset({"/health", "/ready", "/ping", "/version", "/metrics"})
 
 
 class Front:
@@ -36,7 +37,7 @@ class Front:
         proxy: Sends them.
         others: Everything that is not placed.
         classes: Objectives by header.
-        lengths: Estimates prompts.
+        lengths: Of prompts.
         settings: Limits and keys.
     """
 
@@ -46,7 +47,7 @@ class Front:
         proxy: Proxy,
         others: Others,
         classes: Classes,
-        lengths: asked.PromptLengths,
+        lengths: PromptLengths,
         settings: GatewaySettings,
     ) -> None:
         self._dispatcher = dispatcher
@@ -88,7 +89,7 @@ class Front:
         return guarded
 
     def _check_key(self, request: web.Request) -> None:
-        if not self._keys or request.path in _OPEN:
+        if not self._keys or request.path in OPEN:
             return
         given = request.headers.get("Authorization", "").encode()
         if not any([hmac.compare_digest(given, key) for key in self._keys]):  # all of them: time tells nothing
@@ -98,10 +99,10 @@ class Front:
         """A request for tokens."""
         asked.check_content_type(request.content_type)
         read = asked.read(request.path, await request.read())
+        lengths = self._lengths
+        prompt_tokens = await lengths.counted(request.path, read) if lengths.needs_counting(read) else lengths.of(read)
         try:
-            ticket = self._dispatcher.enter(
-                identity, self._lengths.of(read), self._classes.of(request.headers), read.streams
-            )
+            ticket = self._dispatcher.enter(identity, prompt_tokens, self._classes.of(request.headers), read.streams)
         except Shed as refused:
             raise shed(refused, self._dispatcher.queueing.max_hold_s) from None
         headers = forwarded(self._headers_of(request), identity)

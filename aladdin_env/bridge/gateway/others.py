@@ -13,7 +13,6 @@ from aladdin_env.bridge.gateway.headers import REQUEST_ID, forwarded, returned
 from aladdin_env.bridge.gateway.problems import Problem
 from aladdin_env.bridge.gateway.upstream import Unanswered, Upstream
 from aladdin_env.bridge.workers.worker import LiveWorker
-from aladdin_env.simulator.state import READY
 
 _MODELS_S = 5.0  # longest wait for a worker's list of models
 # Nobody's business through a router: they would change a worker under the policy's feet.
@@ -72,7 +71,7 @@ class Others:
                 return out
 
     def _ready(self) -> list[LiveWorker]:
-        return [worker for worker in self._workers if worker.status == READY]
+        return [worker for worker in self._workers if worker.takes_new]
 
     async def _models_of(self, worker: LiveWorker) -> list[dict[str, Any]]:
         try:

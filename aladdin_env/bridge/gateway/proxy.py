@@ -14,8 +14,9 @@ from multidict import CIMultiDict
 
 from aladdin_env.bridge.dispatcher import Dispatcher, Shed
 from aladdin_env.bridge.events import Ticket
-from aladdin_env.bridge.gateway.asked import Asked, PromptLengths
+from aladdin_env.bridge.gateway.asked import Asked
 from aladdin_env.bridge.gateway.headers import returned
+from aladdin_env.bridge.gateway.lengths import PromptLengths
 from aladdin_env.bridge.gateway.problems import PassedOn, Problem
 from aladdin_env.bridge.gateway.settings import GatewaySettings
 from aladdin_env.bridge.gateway.stream import Stream, tokens_of

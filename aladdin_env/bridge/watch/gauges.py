@@ -66,7 +66,7 @@ def queue_metrics(sources: Sources) -> Iterator[Metric]:
 def fleet_metrics(sources: Sources) -> Iterator[Metric]:
     """Workers by state, and each that is there by its slot."""
     many = _gauge("workers", "Workers by state.", "type", "state")
-    states = Counter((sources.type_of(worker.slot), worker.status) for worker in sources.pool.workers)
+    states = Counter((sources.type_of(worker.slot), worker.shown_status) for worker in sources.pool.workers)
     for type_name in sources.type_names:
         for status, name in enumerate(WORKER_STATUS):
             many.add_metric((type_name, name), states[type_name, status])
@@ -90,7 +90,7 @@ def _states(workers: Iterable[LiveWorker]) -> Iterator[Metric]:
     state = _gauge("worker_state", "1: the state that it is in.", "slot", "state")
     breaker = _gauge("worker_breaker_state", "1: the state of its circuit breaker.", "slot", "state")
     for worker in workers:
-        state.add_metric((str(worker.slot), WORKER_STATUS[worker.status]), 1.0)
+        state.add_metric((str(worker.slot), WORKER_STATUS[worker.shown_status]), 1.0)
         breaker.add_metric((str(worker.slot), worker.breaker.state), 1.0)
     yield from (state, breaker)
 

@@ -94,7 +94,7 @@ class Sources:
 
     def ready(self) -> int:
         """Workers that take new requests."""
-        return sum(worker.status == READY for worker in self.pool.workers)
+        return sum(worker.takes_new for worker in self.pool.workers)
 
     def ready_in_s(self, worker: LiveWorker) -> float | None:
         """Seconds until a STARTING or FAILED worker is expected; None: it is neither, or that is over."""

@@ -83,6 +83,7 @@ class LiveWorker:
         in_flight: Requests of ours on it now.
         breaker: Opens when it fails too often.
         era: Grows whenever another server is in the slot, or the same one is taken out of service.
+        is_drained: An operator wants it to get no new requests; the pool goes on as if nothing were.
         emptied: Set while no request is in flight.
         broken: Set while the breaker is not closed.
     """
@@ -99,6 +100,7 @@ class LiveWorker:
         self.in_flight = 0
         self.breaker = Breaker(settings, timing)
         self.era = 0
+        self.is_drained = False
         self.emptied = asyncio.Event()
         self.emptied.set()
         self.broken = asyncio.Event()
@@ -109,6 +111,16 @@ class LiveWorker:
 
     def __repr__(self) -> str:
         return f"<worker {self.slot} {WORKER_STATUS[self.status]} {self.url or 'nowhere'} in flight: {self.in_flight}>"
+
+    @property
+    def takes_new(self) -> bool:
+        """Whether it gets new requests."""
+        return self.status == READY and not self.is_drained
+
+    @property
+    def shown_status(self) -> int:
+        """The status that policies see: one that an operator drains is DRAINING."""
+        return DRAINING if self.status == READY and self.is_drained else self.status
 
     @property
     def model(self) -> str | None:
@@ -157,6 +169,7 @@ class LiveWorker:
         """Another server is in the slot now, or none (""): forget what was known of the one before."""
         self.url = url
         self.identity = self.scrape = None
+        self.is_drained = False
         self._scraped_s = -math.inf
         self.breaker.reset()
         self.broken.clear()
@@ -196,6 +209,11 @@ class LiveWorker:
             self.move(READY)
         else:
             self.move(FAILED, reason="it failed while it was draining", ready_s=self.breaker.retry_s)
+
+    def drain(self, is_drained: bool) -> None:
+        """Give it no new requests, or give it some again: an operator's wish, which ends with the server's life."""
+        self.is_drained = is_drained
+        self._changed()
 
     def look(self, scrape: Scrape) -> None:
         """Its metrics were read just now."""

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from aladdin_env.bridge.gateway.asked import CHAT, COMPLETIONS, PromptLengths, check_content_type, read
+from aladdin_env.bridge.gateway.asked import CHAT, COMPLETIONS, check_content_type, read
 from aladdin_env.bridge.gateway.problems import Problem
 
 
@@ -54,16 +54,3 @@ def test_other_content_types_are_refused() -> None:
     check_content_type("application/json")
     with pytest.raises(Problem, match="send application/json"):
         check_content_type("text/html")
-
-
-def test_the_estimate_of_a_prompt_learns_from_the_workers() -> None:
-    lengths = PromptLengths(bytes_per_token=4.0)
-    asked = read(COMPLETIONS, body(prompt="x" * 400))
-    assert lengths.of(asked) == 100
-    for _ in range(400):
-        lengths.learn(asked, 200)
-    assert lengths.of(asked) == pytest.approx(200, abs=3)
-    exact = read(COMPLETIONS, body(prompt=[5] * 17))
-    lengths.learn(exact, 20)
-    assert lengths.of(exact) == 17
-    assert lengths.of(read(COMPLETIONS, body(prompt=""))) == 1

@@ -312,6 +312,43 @@ def test_admin_calls_change_who_decides() -> None:
     run(course)
 
 
+def test_a_worker_that_is_drained_gets_no_new_requests_until_that_is_undone() -> None:
+    async def course(made: Scene) -> None:
+        async def drain(**body: object) -> tuple[int, dict[str, Any]]:
+            async with made.client.post(made.bridge.admin_url + "/drain", json=body) as answer:
+                return answer.status, await answer.json()
+
+        assert (await drain(worker=0))[1]["drained"] == [0]
+        for _ in range(4):
+            async with made.ask() as answer:
+                assert answer.status == 200
+        assert [len(backend.seen) for backend in made.backends] == [0, 4]
+        assert (await drain(worker=0, undo=True))[1]["drained"] == []
+        for _ in range(4):
+            async with made.ask() as answer:
+                assert answer.status == 200
+        assert made.backends[0].seen
+        assert (await drain(worker=2))[0] == (await drain(worker=0, undo=1))[0] == (await drain())[0] == 400
+
+    run(course)
+
+
+def test_with_keys_what_tells_of_workers_is_for_operators_only() -> None:
+    keyed = replace(SETTINGS, gateway=replace(SETTINGS.gateway, api_keys=("secret",)))
+
+    async def course(made: Scene) -> None:
+        async def status(url: str) -> int:
+            async with made.client.get(url) as answer:
+                return answer.status
+
+        for page in ("/status", "/ui"):
+            assert await status(made.bridge.url + page) == 401
+            assert await status(made.bridge.admin_url + page) == 200
+        assert await status(made.bridge.url + "/metrics") == 200
+
+    run(course, settings=keyed)
+
+
 def test_a_shutdown_finishes_what_is_there() -> None:
     async def whole() -> None:
         go_on = asyncio.Event()
