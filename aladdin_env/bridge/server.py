@@ -25,6 +25,7 @@ from aladdin_env.bridge.gateway.lengths import PromptLengths
 from aladdin_env.bridge.gateway.others import Others
 from aladdin_env.bridge.gateway.proxy import Proxy
 from aladdin_env.bridge.gateway.settings import TPOT_HEADERS, TTFT_HEADERS, GatewaySettings
+from aladdin_env.bridge.gateway.strangers import CONNECTION_LOG
 from aladdin_env.bridge.gateway.tokenisers import ESTIMATE, tokeniser
 from aladdin_env.bridge.gateway.upstream import Upstream
 from aladdin_env.bridge.live_cluster import LiveCluster
@@ -251,7 +252,7 @@ class Bridge:
         await self._close(self.settings.gateway.drain_s)
 
     async def _listen(self, app: web.Application, host: str, port: int, tls: ssl.SSLContext | None) -> str:
-        runner = runner_of(app, self.settings.gateway.drain_s)
+        runner = runner_of(app, self.settings.gateway.drain_s, logger=CONNECTION_LOG)
         await runner.setup()
         self._runners.append(runner)
         site = web.TCPSite(runner, host, port, ssl_context=tls)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import subprocess
 import tempfile
@@ -47,7 +48,11 @@ class ServerSettings:
     kv_cache_memory_bytes: int = 512 * 2**20
     more: tuple[str, ...] = ()
 
-    def arguments(self, port: int) -> list[str]:
+    def command(self) -> str:
+        """The server's whole command line, ``{port}`` in it, as ``aladdin serve --local`` takes one."""
+        return shlex.join([str(PYTHON), *self.arguments("{port}")]).replace("'{port}'", "{port}")
+
+    def arguments(self, port: int | str) -> list[str]:
         """The server's command line after ``python``."""
         return [
             *("-m", "vllm.entrypoints.openai.api_server", "--model", str(SHAPES / self.shape)),

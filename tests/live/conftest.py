@@ -1,4 +1,4 @@
-"""Two real vLLM servers for all live tests: small random models on the CPU, started once."""
+"""Real vLLM servers for all live tests: small random models on the CPU, started once."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ def vllm() -> None:
 
 @pytest.fixture(scope="session")
 def servers(vllm: None) -> Iterator[list[str]]:
-    """Addresses of the servers."""
+    """Addresses of two servers."""
     with LocalServers([SETTINGS, SETTINGS]) as urls:
         yield urls
+
+
+@pytest.fixture(scope="module")
+def four_servers(servers: list[str]) -> Iterator[list[str]]:
+    """Addresses of these and two more."""
+    with LocalServers([SETTINGS, SETTINGS]) as urls:
+        yield servers + urls

@@ -135,7 +135,10 @@ class Proxy:
                     return await self._pass_on(request, job, lease, answer)
 
     async def _ask(self, worker: LiveWorker, lease: Lease, job: Job) -> Answer:
-        """The head of the worker's answer.
+        """The worker's answer, once there is something of it to be passed on.
+
+        A stream's head says nothing yet: vLLM sends it before it has looked at the prompt. Until the first bytes of the
+        body the client has seen nothing, and another worker can be asked.
 
         Raises:
             Broken: there is none, or one that says that somebody else should be asked.
@@ -143,14 +146,23 @@ class Proxy:
         try:
             answer = await self._upstream.send("POST", worker.url, job.path, job.headers.items(), job.asked.body)
         except Unanswered as error:
-            reason = _told(error)
-            lease.report_failure(reason)
-            raise Broken(reason) from None
-        if answer.status not in _RETRIED:
-            lease.report_success()
-            return answer
-        with answer:
-            raise await self._refusal(answer, lease)
+            raise self._gone(error, lease) from None
+        if answer.status in _RETRIED:
+            with answer:
+                raise await self._refusal(answer, lease)
+        try:
+            await answer.arrived()
+        except BaseException as error:  # of the client, too
+            answer.close()
+            if isinstance(error, Unanswered):
+                raise self._gone(error, lease) from None
+            raise
+        lease.report_success()
+        return answer
+
+    def _gone(self, error: Unanswered, lease: Lease) -> Broken:
+        lease.report_failure(_told(error))
+        return Broken(_told(error))
 
     async def _refusal(self, answer: Answer, lease: Lease) -> Broken:
         """An answer with a status that another worker may not give."""
@@ -170,13 +182,9 @@ class Proxy:
         if self._settings.show_worker:
             headers["X-Aladdin-Worker"] = str(job.ticket.slot)
             headers["X-Aladdin-Policy"] = job.ticket.by
-        if answer.content_type == "text/event-stream":
+        if answer.is_stream:
             return await self._stream(request, job, lease, answer, headers)
-        try:
-            body = await answer.read()
-        except Unanswered as error:
-            self._failed(job.ticket, lease, _told(error))
-            raise Problem(502, "worker_failed", f"the worker broke off its answer ({_told(error)})") from None
+        body = await answer.read()
         if answer.status < 400:
             prompt_tokens, tokens = tokens_of(body)
             self._finish(job, prompt_tokens, tokens)

@@ -1,8 +1,8 @@
 """Minutes of load on a real bridge whose workers are killed: ``python -m experiments.bridge.soak [--minutes 10]``.
 
 Starts ``aladdin serve`` with emulated workers, measures its capacity, sends 80 % of it, and meanwhile kills, ends and
-stops workers, hangs up, reads slowly and sends nonsense. In the end nothing may be lost, leaked or left: the exit status
-is 1 where a verdict fails. Writes results/soak.json, and with it the summary in docs/bridge.md. Linux only.
+stops workers, hangs up, reads slowly and sends nonsense. In the end nothing may be lost, leaked or left: the exit
+status is 1 where a verdict fails. Writes results/soak.json, and with it the summary in docs/bridge.md. Linux only.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def _stream(asked: Asked, seen: Seen) -> Judged:
     tokens = sum(len(choice.get("token_ids") or ()) for event in told for choice in event.get("choices") or ())
     if rest or not datas or {} in told:
         return Judged(LOST, "the stream ends in the middle of an event", tokens)
-    if "error" in told[-1]:
+    if told and "error" in told[-1]:
         if error_code(orjson.dumps(told[-1])) is None:
             return Judged(LOST, "an event with an error that is no error object", tokens)
         return Judged(TOLD, "error event", tokens)

@@ -18,7 +18,7 @@ from types import TracebackType
 from aladdin_env.errors import OutsideFault
 from experiments.bridge.soak.client import MODEL
 
-PROFILE = "llama-3.1-70b-a100-tp4"  # slow steps, few requests at once: the machine's cores are not what is tested
+PROFILE = "llama-3.1-70b-h100-tp4"  # slow steps, few requests at once: the machine's cores are not what is tested
 MAX_NUM_SEQS = 8
 DRAIN_S = 30.0
 _MARK = "ALADDIN_SOAK"  # in the environment of the bridge and of all that it starts

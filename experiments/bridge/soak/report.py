@@ -21,11 +21,12 @@ from experiments.bridge.soak.verdicts import MIB
 DOCUMENT = Path(__file__).parents[3] / "docs" / "bridge.md"
 _BEGIN = "<!-- results: python -m experiments.bridge.soak -->"
 _END = "<!-- end of results -->"
-_MOST_LOST_SHOWN = 20
+_MOST_LOST_SHOWN, _MOST_SAID = 20, 20_000
 
 
 def result(found: Found, options: Options) -> dict[str, Any]:
     """Everything, for a JSON file."""
+    failed = [verdict.name for verdict in found.verdicts if not verdict.holds]
     return {
         "version": metadata.version("aladdin-env"),
         "options": asdict(options),
@@ -43,7 +44,7 @@ def result(found: Found, options: Options) -> dict[str, Any]:
         "faults": dict(Counter(fault.kind for fault in found.faults)),
         "samples": _samples(found),
         "verdicts": {verdict.name: {"holds": verdict.holds, "seen": verdict.seen} for verdict in found.verdicts},
-    }  # fmt: skip
+    } | ({"bridge_said": found.said[-_MOST_SAID:]} if failed else {})  # fmt: skip
 
 
 def _outcomes(found: Found, kind: str) -> dict[str, int]:
@@ -95,7 +96,7 @@ def summary(told: Mapping[str, Any]) -> str:
     rss = samples["rss_mib"]
     return (
         f"{load['seconds'] / 60:g} minutes with {told['options']['workers']} workers, seed {told['options']['seed']}: "
-        f"{load['requests']:,} requests at {load['requests_per_s']:g}/s, 80 % of a capacity of "
+        f"{load['requests']:,} requests at {load['requests_per_s']:g}/s, {100 * load['share_of_capacity']:g} % of a capacity of "
         f"{told['capacity_tokens_per_s']:,.0f} tokens/s; {faults}.\n\n"
         f"- Requests: {', '.join(f'{outcomes[name]:,} {name}' for name in OUTCOMES)}; "
         f"{load['retries']} were sent again, {load['hung_up_while_held']} clients hung up while held.\n"

@@ -56,18 +56,21 @@ class Found:
         capacity_tps: Output tokens per second that the bridge and its workers can do.
         rate_rps: Requests per second that were sent.
         seconds: How long.
-        ended: All requests of the load.
+        sent: Requests of the load.
+        ended: What came of them.
         faults: What was done to workers.
         samples: Of the bridge under load.
         retries: Requests that the bridge sent again.
         held_when_left: Clients that hung up while the bridge held their request.
         most_late_s: The largest delay of this program itself in sending, seconds.
         verdicts: What must be true.
+        said: What the bridge has printed.
     """
 
     capacity_tps: float = 0.0
     rate_rps: float = 0.0
     seconds: float = 0.0
+    sent: int = 0
     ended: list[Ended] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
@@ -75,6 +78,7 @@ class Found:
     held_when_left: int = 0
     most_late_s: float = 0.0
     verdicts: list[Verdict] = field(default_factory=list)
+    said: str = ""
 
     @property
     def cores(self) -> float:
@@ -160,17 +164,15 @@ class Soak:
         work = plan.mean_work([self._draws.request() for _ in range(2000)])
         found.rate_rps, found.seconds = LOAD * found.capacity_tps / work, seconds
         planned, faults = self._draws.requests(found.rate_rps, seconds), self._draws.faults(seconds)
+        found.sent = len(planned)
         chaos, begin_s = Chaos(self._serve, eyes), time.monotonic()
-        sampling = asyncio.create_task(self._keep_sampling(eyes, begin_s))
-        striking = asyncio.create_task(chaos.run(faults, begin_s))
-        try:
+        async with asyncio.TaskGroup() as group:  # a bridge that does not tell its numbers ends the run, too
+            sampling = group.create_task(self._keep_sampling(eyes, begin_s))
+            striking = group.create_task(chaos.run(faults, begin_s))
             async with self._client("load") as client:
                 await self._send(client, planned, begin_s)
             await striking
-        finally:
-            for task in (sampling, striking):
-                task.cancel()
-            await asyncio.gather(sampling, striking, return_exceptions=True)
+            sampling.cancel()
         found.samples.append(await eyes.sample())
         found.faults = chaos.done
         found.ended = [held_against(one, chaos.done) for one in found.ended]
@@ -208,7 +210,7 @@ class Soak:
         found = self.found
         found.retries = after.status["requests"]["retries"]
         found.verdicts = [
-            *verdicts.of_requests(found.ended, found.faults),
+            *verdicts.of_requests(found.ended, found.sent, found.faults),
             *verdicts.of_memory(before.sample, found.samples),
             *verdicts.of_rest(before, after, self._options.workers),
         ]
@@ -222,7 +224,11 @@ async def _rest(eyes: Eyes) -> Rest:
 def end(serve: Serve, found: Found) -> None:
     """Stop the bridge, and judge how it ends and what it has logged."""
     status, seconds = serve.stop()
-    lines = verdicts.logged(serve.log)
+    lines, found.said = verdicts.logged(serve.log), serve.said()
     left = {line["id"] for line in lines if line["outcome"] == "left" and line["worker"] < 0}
     found.held_when_left = sum(one.id in left for one in found.ended)
-    found.verdicts += [*verdicts.of_stop(status, seconds, serve.pids()), verdicts.of_log(lines, found.ended)]
+    found.verdicts += [
+        *verdicts.of_stop(status, seconds, serve.pids()),
+        verdicts.of_log(lines, found.ended),
+        verdicts.of_words(found.said),
+    ]

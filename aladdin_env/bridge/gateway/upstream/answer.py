@@ -38,21 +38,40 @@ class Answer:
                 return value.partition(";")[0].strip().lower()
         return ""
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is an event stream."""
+        return self.content_type == "text/event-stream"
+
+    async def arrived(self) -> None:
+        """Until there is something to be passed on: the first bytes of a stream, all of anything else.
+
+        Raises:
+            Unanswered: it breaks off before.
+        """
+        await self._connection.arrived(whole=not self.is_stream)
+
     async def read(self) -> bytes:
         """The whole body.
 
         Raises:
             Unanswered: it breaks off.
         """
-        return await self._connection.read()
+        await self._connection.arrived(whole=True)
+        return self._connection.taken()
 
     async def some(self) -> bytes:
         """What has come of the body by now, or comes next; b"": the end.
 
         Raises:
-            Unanswered: it breaks off.
+            Unanswered: it breaks off; what came before is given first.
         """
-        return await self._connection.some()
+        await self._connection.arrived(whole=False)
+        return self._connection.taken()
+
+    def close(self) -> None:
+        """Give its connection back; it is kept where the whole answer has come."""
+        self._release(self._connection)
 
     def __enter__(self) -> Answer:
         return self
@@ -60,4 +79,4 @@ class Answer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._release(self._connection)
+        self.close()

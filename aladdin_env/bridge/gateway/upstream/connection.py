@@ -74,27 +74,25 @@ class Connection(asyncio.Protocol):
         while not self._has_head:
             await self._more()
 
-    async def read(self) -> bytes:
-        """The rest of the answer; b"": it was whole already.
+    async def arrived(self, whole: bool) -> None:
+        """Until the body has begun, or is ``whole``.
 
         Raises:
-            Unanswered: it does not come to its end.
+            Unanswered: it does not come.
         """
-        while not self.is_whole:
+        while not self.is_whole and (whole or not self._parts):
             await self._more()
-            if not self.is_whole:
+            if whole:
                 self._resume()
-        return self._taken()
 
-    async def some(self) -> bytes:
-        """What has come by now, or what comes next; b"": the end.
-
-        Raises:
-            Unanswered: it does not come to its end; what came before is given first.
-        """
-        while not self._parts and not self.is_whole:
-            await self._more()
-        return self._taken()
+    def taken(self) -> bytes:
+        """What has come of the body since the last time."""
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self._buffered_bytes = 0
+        self._resume()
+        return data
 
     def silent_for_too_long(self, now_s: float) -> bool:
         """Whether its patience has ended."""
@@ -162,7 +160,6 @@ class Connection(asyncio.Protocol):
             self.headers = []
             return
         self._has_head = True
-        self.patience_s = self._later_s
         self._has_length = any(name.lower() in _NO_BODY_KNOWN for name, _ in self.headers)
         if self._is_bare:
             self.is_open = False  # the parser waits for a body that does not come
@@ -171,6 +168,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Of httptools."""
         if not self.is_whole:
+            self.patience_s = self._later_s  # vLLM sends the head at once, and the first token after queue and prefill
             self._parts.append(body)
             self._buffered_bytes += len(body)
 
@@ -188,14 +186,6 @@ class Connection(asyncio.Protocol):
             await self._waiter
         finally:
             self._waiter = None
-
-    def _taken(self) -> bytes:
-        parts = self._parts
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        parts.clear()
-        self._buffered_bytes = 0
-        self._resume()
-        return data
 
     def _pause(self) -> None:
         if not self._is_paused and self._transport is not None and self.is_open:

@@ -56,6 +56,15 @@ async def broken_off(request: web.Request, body: bytes) -> web.StreamResponse:
     return out
 
 
+async def only_begun(request: web.Request, body: bytes) -> web.StreamResponse:
+    """Dies after the head of a stream, as a worker does that is killed in the prefill."""
+    out = await begun(request)
+    assert request.transport is not None
+    await asyncio.sleep(0.05)
+    request.transport.abort()
+    return out
+
+
 def status(code: int, **headers: str) -> Answer:
     """Always this status, with a body of its own."""
 

@@ -20,7 +20,7 @@ from aladdin_env.bridge.workers.static import StaticPool
 from aladdin_env.errors import InputError
 from aladdin_env.simulator.state import FAILED
 
-from .backend import DONE, Backend, begun, broken_off, chunk, status, streamed
+from .backend import DONE, Backend, begun, broken_off, chunk, only_begun, status, streamed
 
 SETTINGS = BridgeSettings(
     policy="least_request",
@@ -143,6 +143,34 @@ def test_another_worker_is_asked_before_the_first_byte(code: int) -> None:
         assert made.bridge.cluster.view.cluster["retries"] >= 1
 
     run(course)
+
+
+def test_a_stream_of_which_only_the_head_came_is_asked_for_elsewhere() -> None:
+    async def course(made: Scene) -> None:
+        made.backends[0].answer = only_begun
+        made.backends[1].answer = streamed
+        for _ in range(2):  # one of them goes to the first
+            async with made.ask({"prompt": "x", "stream": True}) as answer:
+                assert answer.status == 200 and (await answer.read()).endswith(DONE)
+        assert len(made.backends[0].seen) == 1 and len(made.backends[1].seen) == 2
+
+    run(course)
+
+
+def test_the_first_token_may_take_longer_than_any_later_one() -> None:
+    async def slow_start(request: web.Request, body: bytes) -> web.StreamResponse:
+        out = await begun(request)  # as vLLM does, whose head comes before the prefill
+        await asyncio.sleep(0.6)
+        await out.write(chunk("a") + DONE)
+        await out.write_eof()
+        return out
+
+    async def course(made: Scene) -> None:
+        made.backends[0].answer = slow_start
+        async with made.ask({"prompt": "x", "stream": True}) as answer:
+            assert (await answer.read()).endswith(DONE)
+
+    run(course, 1, replace(SETTINGS, gateway=replace(SETTINGS.gateway, first_byte_s=5.0, idle_s=0.2)))
 
 
 def test_a_workers_own_error_is_passed_on_when_nobody_else_can() -> None:
