@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -97,9 +97,13 @@ class Kernel:
 
     def place_with(self, memory: NDArray[np.float64], view: ClusterView, request: RequestView) -> int:
         """The same with a memory of the caller's, as long as the kernel's own."""
+        return int(self.bound_to(memory, view)(request.index))
+
+    def bound_to(self, memory: NDArray[np.float64], view: ClusterView) -> Callable[[int], int]:
+        """The compiled code over the arrays of a view, given a request's index: for whoever asks often."""
         w = view._world
         entry = _entry(self.function)
-        return int(entry(w.workers, w.requests, w.cluster, w.types, w.laws, w.slo, w.lengths, memory, request.index))
+        return partial(entry, w.workers, w.requests, w.cluster, w.types, w.laws, w.slo, w.lengths, memory)
 
 
 def kernel_from(module: str, qualname: str, name: str, needs_progress: bool, memory: NDArray[np.float64]) -> Kernel:

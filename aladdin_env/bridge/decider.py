@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aladdin_env.bridge.live_cluster import LiveCluster
 from aladdin_env.errors import InputError
@@ -28,8 +28,7 @@ _SLOW_IN_A_ROW, _LEFT_OUT_S = 3, 10.0
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """What is to be done with a request.
 
     Attributes:
@@ -114,16 +113,21 @@ class Decider:
             now_s: Seconds since the bridge began.
             avoid: Slots that have failed it; only where there is no other they are candidates.
         """
-        start = self._clock()
+        if not avoid:
+            return self._decide(row, coin, now_s)
         with self._cluster.without(avoid):
-            if not self._cluster.accepts(row):
-                return Decision(HOLD, "no worker", None, self._clock() - start)
-            if self.mode == ACTIVE or (self.mode == CANARY and coin < self.canary):
-                answer, by = self._by_policy(row, now_s)
-                return Decision(answer, by, None, self._clock() - start)
-            answer, by = self._first_of((self.baseline, *self.fallbacks), row, now_s)
-            shadow = self._asked_quietly(row, now_s) if self.mode == SHADOW else None
-            return Decision(answer, by, shadow, self._clock() - start)
+            return self._decide(row, coin, now_s)
+
+    def _decide(self, row: int, coin: float, now_s: float) -> Decision:
+        start = self._clock()
+        if not self._cluster.accepts(row):
+            return Decision(HOLD, "no worker", None, self._clock() - start)
+        if self.mode == ACTIVE or (self.mode == CANARY and coin < self.canary):
+            answer, by = self._by_policy(row, now_s)
+            return Decision(answer, by, None, self._clock() - start)
+        answer, by = self._first_of((self.baseline, *self.fallbacks), row, now_s)
+        shadow = self._asked_quietly(row, now_s) if self.mode == SHADOW else None
+        return Decision(answer, by, shadow, self._clock() - start)
 
     def _by_policy(self, row: int, now_s: float) -> tuple[int, str]:
         start = self._clock()

@@ -150,7 +150,7 @@ class Dispatcher:
         self._watcher.grew(ticket, count, now_s)
 
     def came_whole(self, ticket: Ticket, tokens: int) -> None:
-        """An answer that is no stream has come, of so many tokens.
+        """An answer that is no stream has come, of so many tokens, and is complete.
 
         When each was there nobody knows. It is judged by the time in which a stream would have been complete: TTFT,
         and ATGT for every further token.
@@ -159,9 +159,9 @@ class Dispatcher:
         pace_s = float(self.cluster.view.slo[ticket.klass, 1])
         first_s = max(ticket.arrived_s, now_s - pace_s * (tokens - 1))
         ticket.first_s, ticket.tokens = first_s, tokens
-        self.cluster.token(ticket.row, first_s)
-        self.cluster.token(ticket.row, now_s, tokens - 1)
+        self.cluster.came_whole(ticket.row, first_s, now_s, tokens)
         self._watcher.grew(ticket, tokens, now_s)
+        self._end(ticket, "finished", "")
 
     def finish(self, ticket: Ticket) -> None:
         """Its answer is complete."""

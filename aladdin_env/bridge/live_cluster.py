@@ -7,7 +7,7 @@ would: a request waits until its first token and decodes from then on; preemptio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -37,12 +37,15 @@ class LiveCluster:
 
     def __init__(self, scenario: Scenario, draws: Draws, policy: Combined) -> None:
         self.policy = policy
-        self._kernel_memory: dict[int, np.ndarray] = {}
+        self._compiled: dict[int, tuple[object, Callable[[int], int]]] = {}
         self.world: World = one(allocate(1, shape_of(scenario, Room.of(scenario, draws), 1, log=False)), 0)
         write_static(self.world, scenario)
         load(self.world, scenario, draws, np.zeros(0))
         self.world.truth["output_tokens"] = 0  # nobody can read what nobody may know
         self.view = ClusterView(self.world, scenario)
+        # Views of fields: looked up once, for every request looks into them.
+        self._cluster, self._control = self.world.cluster[0], self.world.control[0]
+        self._accepts, self._prompts = self.world.workers["accepts"], self.world.requests["prompt_tokens"]
         self._free: list[int] = []
         self._longest = int(self.world.workers["kv_capacity_tokens"].max())
         for hook in policy.hooks("reset"):
@@ -90,7 +93,7 @@ class LiveCluster:
         if not self._free:
             raise InputError("requests", len(self.view.requests), _FULL)
         r = self._free.pop()
-        self.world.cluster[0]["now_s"] = now_s
+        self._cluster["now_s"] = now_s
         live_state.enter(self.world, r, now_s, prompt_tokens, klass, coin)
         return r
 
@@ -100,7 +103,7 @@ class LiveCluster:
 
     def arrive(self, r: int, now_s: float) -> None:
         """Request ``r`` has arrived, ``now_s`` seconds after the start."""
-        self.world.cluster[0]["now_s"] = now_s
+        self._cluster["now_s"] = now_s
         live_state.arrived(self.world, r)
 
     def place(self, r: int, now_s: float) -> int:
@@ -121,14 +124,17 @@ class LiveCluster:
         Raises:
             InputError: it named a slot that cannot take the request.
         """
-        self.world.cluster[0]["now_s"] = now_s
-        request = RequestView(self.view.requests, r)
+        self._cluster["now_s"] = now_s
         placement = policy.placement
-        if isinstance(placement, Kernel) and not hasattr(placement, "reset"):  # it has no memory of its own
-            memory = self._kernel_memory.setdefault(id(placement), placement.memory.copy())
-            answer = placement.place_with(memory, self.view, request)
+        known = self._compiled.get(id(placement))
+        if known is not None and known[0] is placement:
+            answer = int(known[1](r))
+        elif isinstance(placement, Kernel) and not hasattr(placement, "reset"):  # it has no memory of its own
+            asked = placement.bound_to(placement.memory.copy(), self.view)
+            self._compiled[id(placement)] = placement, asked
+            answer = int(asked(r))
         else:
-            answer = slot_answered(placement.name, placement.place(self.view, request))
+            answer = slot_answered(placement.name, placement.place(self.view, RequestView(self.view.requests, r)))
         if answer not in (HOLD, REJECT) and not self.can_take(answer, r):
             raise InputError("policy", policy.name, f"it placed a request on slot {answer}, which cannot")
         return answer
@@ -136,11 +142,13 @@ class LiveCluster:
     @property
     def accepts_any(self) -> bool:
         """Whether any worker takes new requests."""
-        return bool(self.world.control[0]["accepting_new"] > 0)
+        return bool(self._control["accepting_new"] > 0)
 
     def accepts(self, r: int) -> bool:
         """Whether any worker may take ``r`` now."""
-        return bool(live_state.has_taker(self.world, r))
+        if not self._control["accepting_new"]:
+            return False
+        return self._fits_all(r) or bool(live_state.has_taker(self.world, r))
 
     def has_room_for(self, prompt_tokens: int) -> bool:
         """Whether a prompt of this length fits into any slot, whoever is there."""
@@ -163,7 +171,13 @@ class LiveCluster:
 
     def can_take(self, slot: int, r: int) -> bool:
         """Whether there is such a slot, and it may take ``r`` now."""
-        return bool(live_state.can_take(self.world, slot, r))
+        if not 0 <= slot < len(self._accepts) or not self._accepts[slot]:
+            return False
+        return self._fits_all(r) or bool(live_state.can_take(self.world, slot, r))
+
+    def _fits_all(self, r: int) -> bool:
+        """Whether its prompt fits into every slot: seen at once, where the compiled code costs a call."""
+        return bool(self._prompts[r] < self._control["smallest_capacity"])
 
     def carry_out(self, r: int, answer: int) -> None:
         """``r`` is on its way to a slot, or is held."""
@@ -174,34 +188,39 @@ class LiveCluster:
 
     def token(self, r: int, now_s: float, count: int = 1) -> None:
         """``count`` more tokens of ``r`` have come back."""
-        self.world.cluster[0]["now_s"] = now_s
+        self._cluster["now_s"] = now_s
         live_state.tokens(self.world, r, now_s, count)
 
     def finish(self, r: int, now_s: float) -> None:
         """``r`` has its last token."""
-        self.world.cluster[0]["now_s"] = now_s
+        self._cluster["now_s"] = now_s
         live_state.finish(self.world, r, now_s)
+
+    def came_whole(self, r: int, first_s: float, now_s: float, count: int) -> None:
+        """``r`` has all its ``count`` tokens at once, the first dated back to ``first_s``, and ends."""
+        self._cluster["now_s"] = now_s
+        live_state.came_whole(self.world, r, first_s, now_s, count)
 
     def lose(self, r: int, now_s: float) -> None:
         """``r`` failed on its worker, and that was its end; nothing is learnt from its length."""
-        self.world.cluster[0]["now_s"] = now_s
+        self._cluster["now_s"] = now_s
         live_state.lose(self.world, r, now_s)
         live_state.unserved(self.world, r, LOST, now_s)
 
     def take_back(self, r: int, now_s: float) -> None:
         """``r`` failed on its worker before its first token, and looks for another one."""
-        self.world.cluster[0]["now_s"] = now_s
+        self._cluster["now_s"] = now_s
         live_state.lose(self.world, r, now_s)
         live_state.retry(self.world, r)
 
     def leave(self, r: int, now_s: float) -> None:
         """The client of ``r`` has hung up: wherever it was, it is no more, and it counts for nothing."""
-        self.world.cluster[0]["now_s"] = now_s
+        self._cluster["now_s"] = now_s
         live_state.leave(self.world, r, now_s)
 
     def reject(self, r: int, now_s: float) -> None:
         """``r`` was never placed and never will be."""
-        self.world.cluster[0]["now_s"] = now_s
+        self._cluster["now_s"] = now_s
         live_state.reject(self.world, r, now_s)
 
     # --- the fleet --------------------------------------------------------------------------------------------------
@@ -215,7 +234,7 @@ class LiveCluster:
             now_s: Seconds since the start.
             ready_in_s: STARTING, FAILED: seconds until it is expected to be READY.
         """
-        self.world.cluster[0]["now_s"] = now_s
+        self._cluster["now_s"] = now_s
         live_state.set_worker(self.world, slot, status, now_s, ready_in_s)
 
     def set_kv(self, slot: int, capacity_tokens: int, block_size: int) -> None:
@@ -242,5 +261,5 @@ class LiveCluster:
 
     def heartbeat(self, now_s: float) -> None:
         """Note what happened since the heartbeat before."""
-        self.world.cluster[0]["now_s"] = now_s
+        self._cluster["now_s"] = now_s
         live_state.heartbeat(self.world, now_s)

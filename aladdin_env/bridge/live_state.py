@@ -179,6 +179,14 @@ def finish(world: World, r: int, now_s: float) -> None:
 
 
 @compiled
+def came_whole(world: World, r: int, first_s: float, now_s: float, count: int) -> None:
+    """``r`` has all its ``count`` tokens at once; the first is dated back."""
+    tokens(world, r, first_s, 1)
+    tokens(world, r, now_s, count - 1)
+    finish(world, r, now_s)
+
+
+@compiled
 def lose(world: World, r: int, now_s: float) -> None:
     """``r`` is no longer on its worker."""
     world.requests[r].finish_s = now_s

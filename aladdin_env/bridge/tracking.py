@@ -63,12 +63,16 @@ class Tracking(Watcher):
         self._cluster = cluster
         self._learnt = learnt
         self._laws = cluster.world.laws
-        self._workers = cluster.view.workers
+        workers = cluster.view.workers
+        self._decoding, self._waiting = workers["decoding"], workers["waiting"]
+        self._context, self._steps, self._types = (
+            workers["context_tokens"], workers["decode_steps"], workers["type_index"],
+        )  # fmt: skip
         kinds = cluster.view.scenario.fleet.types
         self._trackers = [ProfileTracker(kind.latency) for kind in kinds]
         self._overhead_s = [kind.latency.overhead_s for kind in kinds]
         self._told = [(1.0, 1.0, 1.0)] * len(kinds)
-        self._courses = [_Course() for _ in range(len(self._workers))]
+        self._courses = [_Course() for _ in range(len(workers))]
         self._begun: dict[int, _Begun] = {}
         self._now_s = 0.0
 
@@ -80,10 +84,11 @@ class Tracking(Watcher):
         """It was sent somewhere."""
         if answer < 0:
             return
-        worker, course = self._workers[answer], self._courses[answer]
-        is_alone = int(worker["waiting"]) == 1
         self._begun[ticket.row] = _Begun(
-            course.prefilled, int(worker["decoding"]), float(worker["context_tokens"]), is_alone
+            self._courses[answer].prefilled,
+            self._decoding.item(answer),
+            self._context.item(answer),
+            self._waiting.item(answer) == 1,
         )
 
     def grew(self, ticket: Ticket, count: int, now_s: float) -> None:
@@ -128,12 +133,12 @@ class Tracking(Watcher):
 
     def _moved_on(self, slot: int, now_s: float) -> _Course:
         """The slot's course up to now: until now its batch was as the last event left it."""
-        course, worker = self._courses[slot], self._workers[slot]
-        steps, passed_s = int(worker["decode_steps"]), now_s - course.since_s
+        course = self._courses[slot]
+        steps, passed_s = self._steps.item(slot), now_s - course.since_s
         course.batch_s += course.batch * passed_s
         course.context_s += (course.context + course.batch * max(0, steps - course.steps) / 2) * passed_s
         course.since_s, course.steps = now_s, steps
-        course.batch, course.context = int(worker["decoding"]), float(worker["context_tokens"])
+        course.batch, course.context = self._decoding.item(slot), self._context.item(slot)
         return course
 
     def _prefill_s(self, ticket: Ticket) -> float:
@@ -164,4 +169,4 @@ class Tracking(Watcher):
             )
 
     def _type_of(self, slot: int) -> int:
-        return int(self._workers[slot]["type_index"])
+        return int(self._types.item(slot))

@@ -57,6 +57,7 @@ class Front:
         self._lengths = lengths
         self._settings = settings
         self._keys = [f"Bearer {key}".encode() for key in settings.api_keys]
+        self._own = frozenset({"authorization"} if self._keys else ())  # a key that is meant for us
 
     def routes(self) -> list[web.RouteDef]:
         """Routes of the listener for clients; whatever else they ask goes to a worker as it is."""
@@ -105,18 +106,13 @@ class Front:
             ticket = self._dispatcher.enter(identity, prompt_tokens, self._classes.of(request.headers), read.streams)
         except Shed as refused:
             raise shed(refused, self._dispatcher.queueing.max_hold_s) from None
-        headers = forwarded(self._headers_of(request), identity)
+        headers = forwarded(request.headers.items(), identity, self._own)
         try:
             return await self._proxy.serve(request, Job(request.raw_path, headers, read, ticket))
         except Shed as refused:
             raise shed(refused, self._dispatcher.queueing.max_hold_s) from None
         finally:
             self._dispatcher.leave(ticket)  # where it has not ended otherwise: the client hung up
-
-    def _headers_of(self, request: web.Request) -> list[tuple[str, str]]:
-        """The client's headers, without a key that was meant for us."""
-        headers = list(request.headers.items())
-        return [each for each in headers if each[0].lower() != "authorization"] if self._keys else headers
 
 
 def make_app(front: Front, own: Mapping[str, Handler], settings: GatewaySettings) -> web.Application:

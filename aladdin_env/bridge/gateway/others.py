@@ -58,7 +58,7 @@ class Others:
         headers = forwarded(request.headers.items(), identity)
         with worker.lease() as lease:
             try:
-                answer = await self._upstream.send(request.method, worker.url, request.raw_path, headers.items(), body)
+                answer = await self._upstream.send(request.method, worker.url, request.raw_path, headers, body)
             except Unanswered as error:
                 lease.report_failure(str(error)[:200])
                 raise Problem(502, "worker_failed", "the worker did not answer") from None

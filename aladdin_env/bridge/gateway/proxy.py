@@ -66,7 +66,7 @@ class Job:
     """
 
     path: str
-    headers: CIMultiDict[str]
+    headers: list[tuple[str, str]]
     asked: Asked
     ticket: Ticket
 
@@ -144,7 +144,7 @@ class Proxy:
             Broken: there is none, or one that says that somebody else should be asked.
         """
         try:
-            answer = await self._upstream.send("POST", worker.url, job.path, job.headers.items(), job.asked.body)
+            answer = await self._upstream.send("POST", worker.url, job.path, job.headers, job.asked.body)
         except Unanswered as error:
             raise self._gone(error, lease) from None
         if answer.status in _RETRIED:
@@ -235,12 +235,13 @@ class Proxy:
         self._dispatcher.fail(ticket, reason)
 
     def _finish(self, job: Job, prompt_tokens: int | None, tokens: int) -> None:
-        if tokens > 0 and job.ticket.tokens == 0:
-            self._dispatcher.came_whole(job.ticket, tokens)
         job.ticket.counted_tokens = prompt_tokens or 0
         if prompt_tokens is not None:
             self._lengths.learn(job.asked, prompt_tokens)
-        self._dispatcher.finish(job.ticket)
+        if tokens > 0 and job.ticket.tokens == 0:
+            self._dispatcher.came_whole(job.ticket, tokens)
+        else:
+            self._dispatcher.finish(job.ticket)
 
 
 def shed(refused: Shed, held_s: float) -> Problem:

@@ -20,6 +20,7 @@ from experiments.bridge.soak.processes import Serve
 #: The bridge starts a worker again five times in ten minutes, and waits longer each time: what is killed more often
 #: stays away, and the load would be too much for the rest.
 _MOST_ENDS, _WINDOW_S = 4, 600.0
+_PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,11 @@ class Chaos:
                 group.create_task(self._strike(fault))
 
     async def _strike(self, fault: PlannedFault) -> None:
-        allowed = [worker for worker in ready(await self._eyes.status()) if self._may(worker, fault)]
-        if not allowed:
-            return
+        until_s = time.monotonic() + _PATIENCE_S
+        while not (allowed := [one for one in ready(await self._eyes.status()) if self._may(one, fault)]):
+            if time.monotonic() > until_s:
+                return
+            await asyncio.sleep(0.5)  # all of them are starting again
         worker = allowed[int(fault.coin * len(allowed))]
         pid = self._serve.worker_pid(worker["url"])
         if pid is None:  # it ended by itself just now

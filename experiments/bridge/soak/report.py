@@ -61,7 +61,9 @@ def _samples(found: Found) -> dict[str, Any]:
         "in_flight": [one.in_flight for one in found.samples],
         "held": [one.held for one in found.samples],
     }
-    return {"count": len(found.samples)} | {
+    begin_s = found.samples[0].at_s
+    minutes = {int((one.at_s - begin_s) // 60): round(one.rss_bytes / MIB, 1) for one in found.samples}
+    return {"count": len(found.samples), "rss_mib_by_minute": list(minutes.values())} | {
         name: {"first": round(values[0], 1), "last": round(values[-1], 1),
                "least": round(min(values), 1), "most": round(max(values), 1)}
         for name, values in columns.items()
@@ -75,7 +77,7 @@ def tables(told: Mapping[str, Any]) -> Group:
         counts.add_row(kind, *(str(outcomes[outcome]) for outcome in OUTCOMES))
     samples = Table("under load", "first", "last", "least", "most")
     for name, values in told["samples"].items():
-        if name != "count":
+        if isinstance(values, dict):
             samples.add_row(name, *(f"{values[column]:g}" for column in ("first", "last", "least", "most")))
     ends = Table("verdict", "", "seen")
     for name, verdict in told["verdicts"].items():
@@ -96,8 +98,8 @@ def summary(told: Mapping[str, Any]) -> str:
     rss = samples["rss_mib"]
     return (
         f"{load['seconds'] / 60:g} minutes with {told['options']['workers']} workers, seed {told['options']['seed']}: "
-        f"{load['requests']:,} requests at {load['requests_per_s']:g}/s, {100 * load['share_of_capacity']:g} % of a capacity of "
-        f"{told['capacity_tokens_per_s']:,.0f} tokens/s; {faults}.\n\n"
+        f"{load['requests']:,} requests at {load['requests_per_s']:g}/s, {100 * load['share_of_capacity']:g} % of a "
+        f"capacity of {told['capacity_tokens_per_s']:,.0f} tokens/s; {faults}.\n\n"
         f"- Requests: {', '.join(f'{outcomes[name]:,} {name}' for name in OUTCOMES)}; "
         f"{load['retries']} were sent again, {load['hung_up_while_held']} clients hung up while held.\n"
         f"- Memory: {verdicts['memory flat']['seen']}, {rss['first']:g} MiB at first, {rss['last']:g} at last.\n"

@@ -39,10 +39,8 @@ def test_an_answer_that_is_no_stream_is_judged_by_when_a_stream_would_have_been_
     in_time, late = scene.sent(), scene.sent("b")
     scene.clock.now_s = ttft_s + 9 * atgt_s
     scene.dispatcher.came_whole(in_time, 10)
-    scene.dispatcher.finish(in_time)
     scene.clock.now_s += 0.01
     scene.dispatcher.came_whole(late, 10)
-    scene.dispatcher.finish(late)
     assert scene.cluster.view.cluster["slo_met"] == 1
     assert scene.is_empty()
 

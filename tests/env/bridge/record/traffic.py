@@ -221,10 +221,11 @@ class Traffic:
         ticket = self._one()
         if ticket is None:
             return
-        if not ticket.streams:
-            self.bridge.dispatcher.came_whole(ticket, self.random.randint(1, 90))
         self.open.remove(ticket)
-        self.bridge.dispatcher.finish(ticket)
+        if ticket.streams:
+            self.bridge.dispatcher.finish(ticket)
+        else:
+            self.bridge.dispatcher.came_whole(ticket, self.random.randint(1, 90))
 
     def _fail(self) -> None:
         ticket = self._one()

@@ -63,7 +63,6 @@ def test_one_token_has_no_pace_and_a_whole_answer_no_first_token() -> None:
     ticket = stage.request(streams=False)
     stage.now_s += 3.0
     stage.dispatcher.came_whole(ticket, 40)
-    stage.dispatcher.finish(ticket)
     assert (counts.ttft[0].count, counts.atgt[0].count, counts.e2e[0].count) == (1, 0, 2)
     assert (counts.output_tokens, counts.judged[0]) == (41, 2)
 
