@@ -38,7 +38,7 @@ def _sources(folder: Path) -> list[Path]:
         return sorted(core)
     if folder.is_relative_to(_PACKAGE):  # the encoder and the environments' batched step call each other
         own = (_PACKAGE / name for name in ("observation.py", "features.py", "reward.py", "action_masks.py"))
-        return sorted([*core, *own, *_PACKAGE.glob("envs/*.py")])
+        return sorted({*core, *own, *_PACKAGE.glob("envs/*.py"), *folder.glob("*.py")})
     return sorted([*core, *folder.glob("*.py")])
 
 
@@ -95,6 +95,13 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile on first call, without Python objects, cached on disk."""
     with fingerprinted_cache(function):
         return cast("Callable[P, R]", numba.njit(cache=True, **_OPTIONS)(function))
+
+
+def compiled_counting(function: Callable[P, R]) -> Callable[P, R]:
+    """As :func:`compiled`, for what takes a structure that numba counts the references of."""
+    options = {**_OPTIONS, "_nrt": True}
+    with fingerprinted_cache(function):
+        return cast("Callable[P, R]", numba.njit(cache=True, **options)(function))
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from aladdin_env.bridge import live_state
+from aladdin_env.bridge import held_world, live_state
 from aladdin_env.errors import InputError
 from aladdin_env.latency import LatencyProfile
 from aladdin_env.policy import HOLD, REJECT, Combined, Kernel
@@ -43,6 +43,7 @@ class LiveCluster:
         load(self.world, scenario, draws, np.zeros(0))
         self.world.truth["output_tokens"] = 0  # nobody can read what nobody may know
         self.view = ClusterView(self.world, scenario)
+        self._held = held_world.HeldWorld(self.world)
         # Views of fields: looked up once, for every request looks into them.
         self._cluster, self._control = self.world.cluster[0], self.world.control[0]
         self._accepts, self._prompts = self.world.workers["accepts"], self.world.requests["prompt_tokens"]
@@ -94,7 +95,7 @@ class LiveCluster:
             raise InputError("requests", len(self.view.requests), _FULL)
         r = self._free.pop()
         self._cluster["now_s"] = now_s
-        live_state.enter(self.world, r, now_s, prompt_tokens, klass, coin)
+        held_world.enter(self._held, r, now_s, prompt_tokens, klass, coin)
         return r
 
     def forget(self, r: int) -> None:
@@ -182,24 +183,24 @@ class LiveCluster:
     def carry_out(self, r: int, answer: int) -> None:
         """``r`` is on its way to a slot, or is held."""
         if answer >= 0:
-            live_state.send(self.world, r, answer)
+            held_world.send(self._held, r, answer)
         elif answer == HOLD:
             live_state.hold(self.world, r)
 
     def token(self, r: int, now_s: float, count: int = 1) -> None:
         """``count`` more tokens of ``r`` have come back."""
         self._cluster["now_s"] = now_s
-        live_state.tokens(self.world, r, now_s, count)
+        held_world.tokens(self._held, r, now_s, count)
 
     def finish(self, r: int, now_s: float) -> None:
         """``r`` has its last token."""
         self._cluster["now_s"] = now_s
-        live_state.finish(self.world, r, now_s)
+        held_world.finish(self._held, r, now_s)
 
     def came_whole(self, r: int, first_s: float, now_s: float, count: int) -> None:
         """``r`` has all its ``count`` tokens at once, the first dated back to ``first_s``, and ends."""
         self._cluster["now_s"] = now_s
-        live_state.came_whole(self.world, r, first_s, now_s, count)
+        held_world.came_whole(self._held, r, first_s, now_s, count)
 
     def lose(self, r: int, now_s: float) -> None:
         """``r`` failed on its worker, and that was its end; nothing is learnt from its length."""
