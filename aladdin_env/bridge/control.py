@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -98,7 +99,9 @@ class ControlLoop:
         """One heartbeat."""
         now_s = self._clock()
         self._cluster.heartbeat(now_s)
+        began_s = time.perf_counter()
         proposed = self._proposed()
+        took_s = time.perf_counter() - began_s
         wanted, rails = self.constrained(proposed, now_s)
         if wanted != self._pool.wanted:  # a pool that somebody else scales notes it
             self._changed_s = now_s
@@ -107,7 +110,7 @@ class ControlLoop:
             except OutsideFault as fault:
                 _log.warning("not scaled: %s", fault)
                 rails = (*rails, "pool failed")
-        beat = Beat(now_s, self._decider.mode, self.have(), proposed, wanted, rails)
+        beat = Beat(now_s, self._decider.mode, self.have(), proposed, wanted, rails, took_s)
         self._watcher.beat(beat)
         self._offer()
         return beat

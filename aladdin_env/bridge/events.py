@@ -67,6 +67,7 @@ class Beat:
         proposed: What the policy wanted; None: no change.
         wanted: What was asked of the pool, guard rails applied.
         rails: Names of the guard rails that changed it.
+        seconds: How long the policies took that were asked.
     """
 
     time_s: float
@@ -75,6 +76,7 @@ class Beat:
     proposed: tuple[int, ...] | None
     wanted: tuple[int, ...]
     rails: tuple[str, ...]
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from aladdin_traces.errors import InputError
 from aladdin_traces.files import whole_file
 
 _METADATA = b"aladdin_measurement"
+_GAP_ABOUT = {"kv_capacity_tokens": "KV capacity"}  # how a gap calls a fact; others go by their own names
 RAW_COLUMNS = (*COLUMNS, "repeat", "at_s")
 
 
@@ -70,6 +71,21 @@ class WorkerFacts:
     def with_gap(self, sentence: str) -> WorkerFacts:
         """The same facts with one more thing that is not covered."""
         return replace(self, not_covered=(*self.not_covered, sentence))
+
+    def without(self, name: str, why: str) -> WorkerFacts:
+        """The same facts, with ``why`` the fact of this name was not found, or only roughly, as a gap."""
+        return self.with_gap(f"{_GAP_ABOUT.get(name, name)}: {why}")
+
+    def knowing(self, **known: Any) -> WorkerFacts:
+        """The same with these facts, which are unknown no longer: gaps about them go."""
+        about = tuple(f"{_GAP_ABOUT.get(name, name)}: " for name in known)
+        return replace(self, **known, not_covered=tuple(g for g in self.not_covered if not g.startswith(about)))
+
+    def taking_over(self, name: str, kept: WorkerFacts) -> WorkerFacts:
+        """The same with one fact of ``kept``, and with what its gaps say about that."""
+        about = f"{_GAP_ABOUT.get(name, name)}: "
+        facts = self.knowing(**{name: getattr(kept, name)})
+        return replace(facts, not_covered=(*facts.not_covered, *(g for g in kept.not_covered if g.startswith(about))))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> WorkerFacts:

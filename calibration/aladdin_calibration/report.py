@@ -9,6 +9,7 @@ from pathlib import Path
 from aladdin_calibration.fits import error_figures, step_errors
 from aladdin_calibration.forms import predict
 from aladdin_calibration.measurement import Measurement, WorkerFacts
+from aladdin_calibration.pages import places, title
 from aladdin_calibration.profiles import gaps
 from aladdin_calibration.repeats import pace
 from aladdin_calibration.report_figure import draw_report
@@ -45,9 +46,9 @@ def write_report(measurement: Measurement, profile: LatencyProfile, stem: str | 
         The paths of the page and of the picture.
 
     Raises:
-        InputError: A file cannot be written.
+        InputError: A file cannot be written, or is there and no report.
     """
-    page, picture = (Path(f"{stem}.{ending}") for ending in ("md", "png"))
+    page, picture = places(stem)
     with whole_file(picture) as file:
         draw_report(measurement, profile).savefig(file, dpi=130, format="png")
     with whole_file(page) as file:
@@ -60,7 +61,7 @@ def markdown(measurement: Measurement, profile: LatencyProfile, picture: str) ->
     steps, p = measurement.steps, profile.provenance
     counts = ", ".join(f"{len(of_kind(steps, kind)):,} {kind}" for kind in KINDS)
     parts = [
-        f"# Calibration of {profile.name}",
+        title(profile.name),
         f"{p.model} on {p.gpu}, {p.engine} {p.engine_version}, {p.date}. {len(steps):,} steps ({counts}) of "
         f"{steps['config'].nunique():,} configurations.",
         f"![Measured steps, fitted laws, residuals]({picture})",
@@ -114,15 +115,22 @@ def _facts(facts: WorkerFacts) -> Iterable[tuple[str, str]]:
     for field in fields(facts):
         value = getattr(facts, field.name)
         if field.name != "not_covered":
-            shown = f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
             unit = _UNITS.get(field.name, "")
-            yield field.name, "unknown" if value is None else f"{shown} {unit}".strip()
+            yield field.name, "unknown" if value is None else f"{_shown(value)} {unit}".strip()
+
+
+def _shown(value: object) -> str:
+    """A fact as people read it: no more digits than it can mean."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100.0 else f"{value:.4g}"
 
 
 def _laws(profile: LatencyProfile) -> Iterable[tuple[str, str]]:
     prefill, decode = profile.prefill, profile.decode
     knots = zip(prefill.knots_tokens, prefill.knots_s, strict=True)
-    yield "prefill at tokens", ", ".join(f"{tokens:g}: {seconds:.4g}" for tokens, seconds in knots)
+    told = ", ".join(f"{tokens:g}: {seconds:.4g}" for tokens, seconds in knots)
+    yield "prefill at tokens, the last being the most measured", told
     yield "prefill per token^2 (attention)", f"{prefill.attention_s_per_token2:.4g}"
     yield "decode alpha at batch", _listed(decode.batch, decode.alpha_s)
     yield "decode beta at batch, per context token", _listed(decode.batch, decode.beta_s_per_token)

@@ -18,11 +18,11 @@ from typing import Any
 from aladdin_env.bridge.conformance import CASES, FAIL, PASS, PRESETS, SKIP, Outcome, Suite
 from aladdin_env.bridge.conformance.launch import arguments
 from aladdin_traces.files import whole_file
+from experiments.bridge.document import with_results
 
 RESULTS = Path(__file__).parent / "results" / "conformance.json"
+SCRIPT = "experiments.bridge.conformance"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "conformance.md"
-_BEGIN = "<!-- results: python -m experiments.bridge.conformance -->"
-_END = "<!-- end of results -->"
 _START_S = 120.0
 _CELLS = {PASS: "pass", FAIL: "**fail**", SKIP: "skip"}
 _OURS = "aladdin"
@@ -40,7 +40,7 @@ def measure(router: str, runs: int) -> dict[str, Any]:
         if worst.reason:
             reasons[case.name] = worst.reason + (f" (in {times} of {runs} runs)" if times < runs else "")
     return {
-        "version": _version(router),
+        "version": version_of(router),
         "command": PRESETS[router],
         "runs": runs,
         "verdicts": verdicts,
@@ -54,7 +54,7 @@ async def _run(template: str) -> list[Outcome]:
         return await suite.run(CASES)
 
 
-def _version(router: str) -> str:
+def version_of(router: str) -> str:
     """The router's version, by the interpreter that lies beside its program."""
     if router == _OURS:
         return metadata.version("aladdin-env")
@@ -85,12 +85,6 @@ def _told(name: str, result: Mapping[str, Any]) -> list[str]:
     return [f"What {name} did instead, {result['runs']} runs:", "", *lines]
 
 
-def with_table(text: str, results: str) -> str:
-    """A document with the results between its two marks."""
-    before, _, rest = text.partition(_BEGIN)
-    return f"{before}{_BEGIN}\n{results}{_END}{rest.partition(_END)[2]}"
-
-
 def read() -> dict[str, Any]:
     """The results so far."""
     found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
@@ -113,7 +107,7 @@ def main(given: Sequence[str] | None = None) -> None:
         with whole_file(RESULTS) as temporary:
             temporary.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(table(found), end="")
-    DOCUMENT.write_text(with_table(DOCUMENT.read_text(encoding="utf-8"), table(found)), encoding="utf-8")
+    DOCUMENT.write_text(with_results(DOCUMENT.read_text(encoding="utf-8"), SCRIPT, table(found)), encoding="utf-8")
 
 
 if __name__ == "__main__":

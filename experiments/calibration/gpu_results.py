@@ -36,14 +36,16 @@ def profiles(folder: Path, console: Console) -> Known:
         if _REPLAY in path.name:
             continue
         try:
-            found[path.stem] = _profiled(path)
+            found[path.stem] = _profiled(path, console)
         except InputError as error:
             _leave_out(console, path.stem, error)
     return found
 
 
-def _profiled(path: Path) -> tuple[Measurement, LatencyProfile]:
+def _profiled(path: Path, console: Console) -> tuple[Measurement, LatencyProfile]:
     measured = read_recording(path, "wall")  # as the replays
+    if measured.facts.gpu.startswith("CPU"):
+        _say(console, f"{path.stem}: the wall clock of a CPU that others may use: its errors are the machine's, too")
     measured.save(path.with_suffix(".parquet"))
     profile = profile_of(measured, path.stem, source="experiments/calibration/gpu_session.py")
     profile.to_json(path.with_suffix(".json"))
@@ -76,7 +78,11 @@ def _compared(path: Path, known: Known) -> pd.DataFrame:
 
 
 def _leave_out(console: Console, name: str, error: InputError) -> None:
-    console.print(f"{name} left out: {error}", markup=False, highlight=False, soft_wrap=True)
+    _say(console, f"{name} left out: {error}")
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def main(folder: Annotated[Path, typer.Argument(help="Folder that gpu_session.py filled.")]) -> None:

@@ -16,7 +16,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from aladdin_calibration.request_log import EngineLimits, LogFit, fit_request_log, read_request_log
-from aladdin_calibration.request_log.judged import MEASURES
+from aladdin_calibration.request_log.judged import MEASURES, UNQUEUED
 from aladdin_calibration.request_log.report import FIGURES, UNITS
 
 RUNS = {
@@ -45,11 +45,12 @@ def coefficients(fits: dict[str, LogFit]) -> Table:
 
 
 def errors(fits: dict[str, LogFit]) -> Table:
-    """Signed errors on the requests that were not fitted."""
+    """Signed errors on the requests that were not fitted; hardly queued requests are all among the fitted."""
     table = Table("held out", *FIGURES, title="Simulated over logged")
     for run, fit in fits.items():
         for measure in MEASURES:
             table.add_row(f"{run}: {measure}", *(f"{fit.held_out[f'{measure}_{f}']:+.2%}" for f in FIGURES))
+        table.add_row(f"{run}: {UNQUEUED}, fitted", *(f"{fit.in_sample[f'{UNQUEUED}_{f}']:+.2%}" for f in FIGURES))
     return table
 
 

@@ -17,8 +17,8 @@ FACTS = {"model": "m", "gpu": "g", "engine": "vllm", "engine_version": "0", "kv_
 FACTS |= {"block_size": 16, "max_num_seqs": 16, "max_num_batched_tokens": 512}
 
 
-def record(path: Path, steps: pd.DataFrame) -> None:
-    lines: list[dict[str, object]] = [{"format": 1, "began": 0, "facts": FACTS}]
+def record(path: Path, steps: pd.DataFrame, facts: dict[str, object] = FACTS) -> None:
+    lines: list[dict[str, object]] = [{"format": 1, "began": 0, "facts": facts}]
     for row in steps.drop(columns="kind").rename(columns={"seconds": "wall_s"}).to_dict("records"):
         lines.append({**row, "repeat": 0, "at_s": 0.0, "cpu_s": row["wall_s"]})
     lines.append({"done": "all", "repeat": 0})
@@ -55,8 +55,15 @@ def test_what_is_thin_or_broken_is_named_and_the_rest_used(tmp_path: Path, capsy
         ("thin-replay-10", "there is no profile"),
     ):
         assert any(line.startswith(f"{name} left out: ") and why in line for line in lines), (name, lines)
+    assert not any("wall clock" in line for line in lines)
     assert {path.stem for path in tmp_path.glob("*.json")} == {"good"}
     assert set(pd.read_csv(tmp_path / "replays.csv")["case"]) == {"good-replay-10"}
+
+
+def test_the_wall_clock_of_a_cpu_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(tmp_path / "dry.jsonl", observed(noise=0.01), {**FACTS, "gpu": "CPU x, 2 threads"})
+    gpu_results.main(tmp_path)
+    assert capsys.readouterr().out.startswith("dry: the wall clock of a CPU that others may use: ")
 
 
 def test_nothing_usable_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from aladdin_calibration.measurement import Measurement, WorkerFacts
 from aladdin_calibration.measurement_files import read_measurement
 from aladdin_calibration.profiles import KV_BYTES_PER_TOKEN, gaps, profile_of
-from aladdin_calibration.report import write_report
+from aladdin_calibration.report import _shown, write_report
 from aladdin_env.latency import LatencyProfile
 from aladdin_traces.errors import InputError
 from tests.calibration.test_fits import DECODE, MEASUREMENTS, PREFILL, observed
@@ -95,6 +95,25 @@ def test_readers_by_columns(measurement: Measurement, tmp_path: Path) -> None:
         read_measurement(aic)
     only_two = read_measurement(aic, only={"tp": 2})
     assert only_two.facts.tensor_parallel == 2 and only_two.facts.not_covered and len(only_two.steps) == 1
+
+
+def test_a_report_goes_over_no_other_file(measurement: Measurement, profile: LatencyProfile, tmp_path: Path) -> None:
+    page, picture = write_report(measurement, profile, tmp_path / "mine")
+    assert write_report(measurement, profile, tmp_path / "mine") == (page, picture)  # over its own
+    page.write_text("# A project\n", encoding="utf-8")
+    before = picture.read_bytes()
+    with pytest.raises(InputError, match=r"stem: .*mine' .* go over .*mine\.md, which is not one: give another name"):
+        write_report(measurement, profile, tmp_path / "mine")
+    page.unlink()
+    with pytest.raises(InputError, match=r"go over .*mine\.png"):
+        write_report(measurement, profile, tmp_path / "mine")
+    assert picture.read_bytes() == before and not page.exists()
+
+
+def test_facts_are_shown_with_the_digits_that_they_mean() -> None:
+    assert [_shown(v) for v in (24_600.023460410557, 0.0048301219976565335, 10_880, True, "m")] == [
+        "24,600", "0.00483", "10,880", "True", "m"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", "", "config,n_prefill,sum_prefill,sum_sq,n_decode,sum_ctx\n"])

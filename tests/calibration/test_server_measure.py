@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from aladdin_calibration import fits, forms
-from aladdin_calibration.measurement import Measurement
+from aladdin_calibration.measurement import Measurement, WorkerFacts
 from aladdin_calibration.server import Client, Plan, ServerFault, measure_server
+from aladdin_calibration.server.facts import _bytes_per_token, go_on, with_limits
 from aladdin_calibration.server.limits import keeps_prefixes, kv_tokens, running_at_once, tokens_per_step
 from aladdin_calibration.server.prompts import Prompts
 from aladdin_traces.errors import InputError
@@ -34,6 +35,8 @@ QUICK = Plan(
     budget_s=10.0, max_prompt_tokens=64, max_batch=2, decode_steps=2, min_repeats=2, max_repeats=2,
     max_num_seqs=4, max_num_batched_tokens=256, stall_s=2.0,
 )  # fmt: skip
+
+FACTS = WorkerFacts("m", "unknown", "vllm", "0.32.0", "client", "2026-11-27")
 
 
 def errors(steps) -> np.ndarray:
@@ -266,3 +269,36 @@ def test_a_server_restarted_with_other_limits_is_not_continued(tmp_path: Path) -
     with serving(max_num_seqs=3) as mock, pytest.raises(InputError, match=r"another max_num_seqs \(4 then, 3 now\)"):
         measure_server(mock.url, plan, path)
     assert path.read_bytes() == before
+
+
+def test_a_limit_that_an_earlier_run_found_is_a_gap_no_longer() -> None:
+    found = replace(FACTS, max_num_seqs=8, max_num_batched_tokens=256)
+    for name in ("max_num_seqs", "max_num_batched_tokens"):
+        lost = replace(found, **{name: None}).without(name, "not found this time").with_gap("batches above 4 requests")
+        assert with_limits(lost, found, "x") == replace(found, not_covered=("batches above 4 requests",))
+    unknown = replace(FACTS, max_num_seqs=None).without("max_num_seqs", "not reached with 9 requests")
+    assert with_limits(unknown, replace(FACTS, max_num_seqs=None), "x") == unknown
+    assert unknown.knowing(max_num_seqs=4).not_covered == ()
+
+
+def test_a_roughly_known_capacity_stays_rough() -> None:
+    filled = replace(FACTS, kv_capacity_tokens=900).without("kv_capacity_tokens", "by filling, to within 99 tokens")
+    assert go_on(replace(FACTS, kv_capacity_tokens=None), filled, "x") == filled
+
+
+def test_labels_that_only_the_user_gives_do_not_make_another_server() -> None:
+    labelled = replace(FACTS, gpu="H100", tensor_parallel=2)
+    assert go_on(labelled, FACTS, "x") == labelled  # given this time
+    assert go_on(FACTS, labelled, "x") == labelled  # given then
+    with pytest.raises(InputError, match=r"another server \(gpu 'A100', here 'H100'\)"):
+        go_on(labelled, replace(FACTS, gpu="A100"), "x")
+    with pytest.raises(InputError, match=r"another server \(tensor_parallel 4, here 2\)"):
+        go_on(labelled, replace(FACTS, tensor_parallel=4), "x")
+
+
+def test_kv_bytes_per_token_are_the_models() -> None:
+    """vLLM tells the memory that it set aside, some of which is too little for a block."""
+    blocks, block = 682, 32 * 24_576  # a model of 24,576 bytes a token in 512 MiB
+    told = {"kv_cache_memory_bytes": str(512 * 2**20), "num_gpu_blocks": str(blocks), "block_size": "32"}
+    assert 512 * 2**20 // block == blocks and _bytes_per_token(told) == 24_576.0
+    assert _bytes_per_token({**told, "kv_cache_memory_bytes": "None"}) is None

@@ -17,10 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
+from aladdin_calibration.cli.calibrate import _doubt
 from aladdin_calibration.measurement import Measurement, WorkerFacts
 from aladdin_env.cli.app import app
 from aladdin_env.latency import LatencyProfile, load_profile
 from tests.calibration.mock_vllm import MockVllm, serving
+from tests.calibration.request_log.logs import AMPLE, served, workload
 
 
 def steps_of(profile: LatencyProfile, noise: float = 0.01) -> pd.DataFrame:
@@ -79,6 +81,10 @@ MISTAKES = [
     (["--from-log", "log.csv", "--where", "gpu"], "NAME=VALUE"),
     (["--engine", "shape", "--python", "no-such-python"], "interpreter"),
     (["--engine", "shape", "--python", sys.executable], "vllm"),
+    (["--engine", "/no/such/model"], "engine: '/no/such/model' is not valid; no such folder"),
+    (["--engine", "models/llama/8b"], "no such folder"),
+    (["--from", "steps.parquet", "-o", "README.json"], "go over README.md, which is not one"),
+    (["--url", "http://127.0.0.1:{port}", "--yes", "-o", "README.json"], "go over README.md, which is not one"),
     (["--engine", "shape", "--engine-arg", "dtype"], "NAME=VALUE"),
     (["--url", "ftp://worker"], "http://worker:8000"),
     (["--url", "http://127.0.0.1:{port}", "--yes"], "start the server"),
@@ -94,6 +100,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("text.csv").write_text("a,b\n1,x\n")
+    Path("README.md").write_text("# A project\n")
     head = "phase,config,rep,n_prefill,sum_prefill,prefill_past,sum_sq,n_decode,sum_ctx,step_wall\n"
     rows = [f"decode,{b}x128,{r},0,0,0,0,{b},{128 * b},{4e4}\n" for b in (1, 2, 4, 8) for r in range(5)]
     Path("units.csv").write_text(head + "".join(rows))
@@ -110,10 +117,32 @@ def test_mistakes_are_one_line_and_leave_nothing(
 
 def test_validate_refuses_what_it_can_before_it_asks_a_server() -> None:
     given = ["validate", "--url", f"http://127.0.0.1:{closed_port()}", "--profile", "llama-3.1-8b-h100-tp1"]
-    for more, said in ((["--clock", "sun"], "--clock"), (["--atgt", "0.001"], "slo.atgt_s"), (["--rate", "0"], "rate")):
+    for more, said in (
+        (["--clock", "sun"], "--clock"),
+        (["--atgt", "0.001"], "--atgt: 0.001 is not valid; infeasible"),
+        (["--rate", "0"], "rate"),
+    ):
         done = CliRunner().invoke(app, [*given, *more])
         assert done.exit_code == 2
         assert said in done.stderr and "start the server" not in done.stderr
+
+
+def test_validate_without_objectives_takes_those_that_an_empty_worker_holds_with_ease() -> None:
+    """The default scenario's are for GPUs: by them a profile of a CPU would be refused before all else."""
+    given = ["validate", "--profile", "llama-110m-cpu", "--rate", "4", "--horizon", "2", "--max-output", "8"]
+    with serving(model="llama-110m") as mock:
+        done = CliRunner().invoke(app, [*given, "--url", mock.url, "--atgt", "0.5", "--json"])
+    assert done.exit_code == 0, done.output
+    told, words = json.loads(done.stdout)["slo"], " ".join(done.stderr.split())
+    assert told["atgt_s"] == 0.5 and told["ttft_s"] > 5 * load_profile("llama-110m-cpu").prefill_s(64)
+    assert f"judged by --ttft {told['ttft_s']:g} (s), 5 times what an empty worker takes" in words
+    unasked = [*given, "--url", f"http://127.0.0.1:{closed_port()}"]
+    for more, said in (
+        (["--policy", "nope"], "placement policy: 'nope'"),
+        (["--scenario", "short-day"], "--atgt: 0.0"),
+    ):
+        done = CliRunner().invoke(app, [*unasked, *more])
+        assert done.exit_code == 2 and said in done.stderr and "start the server" not in done.stderr
 
 
 def test_validate_takes_limits_from_the_profile_and_says_which_it_assumes(measured: Path, tmp_path: Path) -> None:
@@ -228,6 +257,55 @@ def test_validate_names_the_mistake_of_a_policy() -> None:
         done = validated(mock.url, "--rate", "5", "--horizon", "2", "--policy", "toy_silly")
     assert done.exit_code == 2, done.output
     assert "Traceback" not in done.output and "toy_silly" in done.stderr.strip().splitlines()[-1]
+
+
+def test_what_stands_in_and_what_is_known_better(tmp_path: Path) -> None:
+    """Stand-ins are gaps of their own, also with --from; a limit that the user gives is none."""
+    path, out = tmp_path / "steps.parquet", tmp_path / "p.json"
+    facts = WorkerFacts("m", "g", "vllm", "1", "wall", "2026-01-01").without("max_num_seqs", "not reached with 9")
+    Measurement(steps_of(load_profile("llama-3.1-8b-h100-tp1")), facts).save(path)
+    asked = ["calibrate", "--from", str(path), "-o", str(out), "--json"]
+    gaps = json.loads(CliRunner().invoke(app, asked).stdout)["not_covered"]
+    assert gaps[0] == "max_num_seqs: not reached with 9"
+    assert [gap.split(" unknown")[0] for gap in gaps[1:3]] == ["KV capacity", "KV bytes per token"]
+    known = json.loads(CliRunner().invoke(app, [*asked, "--max-num-seqs", "64"]).stdout)["not_covered"]
+    assert known == gaps[1:]
+
+
+@pytest.fixture
+def served_csv(tmp_path: Path) -> Path:
+    """A log of an unhurried server, with columns that tell what it was."""
+    log = served(workload(90, 1.0), AMPLE)
+    columns = {"arrival_s": log.trace.arrival_s, "first_token_s": log.first_token_s, "last_token_s": log.last_token_s}
+    columns |= {"prompt_tokens": log.trace.prompt_tokens, "output_tokens": log.trace.output_tokens}
+    path = tmp_path / "log.csv"
+    told = {"model": "its/Model", "hardware": "X1", "tp": 2, "vllm": "0.19.0", "max_num_seqs": 64}
+    pd.DataFrame(columns).assign(**told).to_csv(path, index=False)
+    return path
+
+
+def test_a_log_tells_what_it_knows(served_csv: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine.json"
+    asked = ["calibrate", "--from-log", str(served_csv), "--max-num-batched-tokens", "2048", "-o", str(out), "--json"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    told, source = json.loads(done.stdout), LatencyProfile.from_json(out).provenance
+    assert (source.model, source.gpu, source.tensor_parallel) == ("its/Model", "X1", 2)
+    assert source.engine_version == "0.19.0" and source.limits["max_num_seqs"] == 64
+    kv = told["kv_capacity_tokens"]
+    assert kv["identified"] is False and 0 < kv["low"] <= kv["tokens"] and kv["high"] is None
+    assert told["hardly_queued"]["requests"] == 90 and told["warning"] is None
+    assert told["hardly_queued"]["simulated_s"] == pytest.approx(told["hardly_queued"]["logged_s"], rel=0.05)
+    wrong = CliRunner().invoke(app, [*asked, "--max-num-seqs", "32"])
+    assert wrong.exit_code == 2 and "max_num_seqs: 32 is not valid; the log's own column" in wrong.stderr
+
+
+def test_the_ttft_of_hardly_queued_requests_has_a_warning_of_its_own() -> None:
+    assert _doubt({"ttft_mean": 0.01, "ttft_unqueued_in_sample_mean": 0.2}) is None
+    told = _doubt({"ttft_mean": 0.01, "ttft_unqueued_in_sample_mean": 0.55, "ttft_unqueued_in_sample_p99": 0.9})
+    assert told is not None and "ttft_unqueued_in_sample_mean 55%" in told and "where requests hardly queue" in told
+    both = _doubt({"ttft_mean": 0.2, "ttft_unqueued_mean": 0.55})
+    assert both is not None and "ttft_mean 20%" in both and "quieter machine" in both
 
 
 def csv_of(steps: pd.DataFrame, gpu: str) -> pd.DataFrame:

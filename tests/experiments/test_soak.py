@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.bridge.document import with_results
 from experiments.bridge.soak import plan, verdicts
 from experiments.bridge.soak.__main__ import RESULTS
 from experiments.bridge.soak.client import Ended
@@ -29,7 +30,7 @@ from experiments.bridge.soak.judge import (
 )
 from experiments.bridge.soak.mistakes import parsed
 from experiments.bridge.soak.plan import Draws
-from experiments.bridge.soak.report import DOCUMENT, summary, with_summary
+from experiments.bridge.soak.report import DOCUMENT, summary
 from experiments.bridge.soak.verdicts import MIB, Rest
 
 ASKED = Asked("r-1", True, 3, False)
@@ -255,4 +256,4 @@ def test_the_document_shows_the_results_that_are_kept() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     told = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     assert summary(told) in text
-    assert with_summary(text, told) == text
+    assert with_results(text, "experiments.bridge.soak", summary(told)) == text

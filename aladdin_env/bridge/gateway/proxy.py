@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import aiohttp
 from aiohttp import web
@@ -54,8 +54,7 @@ class Budget:
         return True
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A request on its way.
 
     Attributes:

@@ -126,8 +126,9 @@ class Counts(Watcher):
         self.fallbacks[reason if reason in self.fallbacks else OTHER] += 1
 
     def beat(self, beat: Beat) -> None:
-        """Count it and its guard rails."""
+        """Count it, how long it took, and its guard rails."""
         self.beats += 1
+        self.scaling.observe(beat.seconds)
         for rail in beat.rails:
             self.rails[rail if rail in self.rails else OTHER] += 1
 

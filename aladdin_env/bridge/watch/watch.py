@@ -109,10 +109,6 @@ class Watch(Watcher):
         """End the live pages' streams, and begin no more: before the listener closes, which would wait for them."""
         self.feed.close()
 
-    def scaled(self, seconds: float) -> None:
-        """A scaling decision took so long: no event says so."""
-        self.counts.scaling.observe(seconds)
-
     def refused(self, reason: str, prompt_tokens: int, klass: int, now_s: float) -> None:
         """Count it."""
         self.counts.refused(reason, prompt_tokens, klass, now_s)

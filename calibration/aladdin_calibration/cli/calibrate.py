@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json as jsonlib
+import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aladdin_calibration.pages import places
 from aladdin_env.cli import options as opt
 from aladdin_env.cli.output import check_writable, print_json, progress_bar, say_if_compiling, stderr, stdout
 from aladdin_env.errors import InputError
@@ -19,9 +21,13 @@ from aladdin_env.latency import LatencyProfile
 
 if TYPE_CHECKING:
     from aladdin_calibration.measurement import Measurement
+    from aladdin_calibration.request_log.judged import Unqueued
+    from aladdin_calibration.request_log.log import EngineLimits, RequestLog
+    from aladdin_calibration.request_log.result import LogFit
 
 _SOURCES = "--url, --engine, --from, --from-log"
 _DOUBTFUL = 0.15  # the paper's own laws are validated within 10 %
+_DOUBTFUL_UNQUEUED = 0.25  # a log under load has few requests that hardly queue
 _KV_STAND_IN = 131_072.0  # Llama-3.1-8B's bytes per token: a log shows none, and only transfers between workers need it
 
 
@@ -70,13 +76,14 @@ def calibrate(
     if where and from_ is None and from_log is None:
         raise InputError("--where", where[0], "leave it out: it chooses rows of a file, for --from and --from-log")
     check_writable("--out", out, (".json",))
+    places(out.with_suffix(""), "--out")  # now, not after the measuring
     known = {"gpu": gpu, "tensor_parallel": tensor_parallel, "max_num_seqs": max_num_seqs}
     known |= {"max_num_batched_tokens": max_num_batched_tokens, "kv_capacity_tokens": kv_capacity_tokens}
     known |= {"model": model if url is None else None}  # a server's is chosen by it, and called as the server calls it
     job = _Job(out, name or out.stem, _pairs("--where", where), {k: v for k, v in known.items() if v is not None}, seed)
     say_if_compiling()
     if from_log is not None:
-        job.fit_log(from_log, block_size, scheduler, model or job.name, engine_version, json)
+        job.fit_log(from_log, block_size, scheduler, engine_version, json)
         return
     if url is not None:
         measured = job.measure_server(url, budget, max_share, yes, model, api_key_env)
@@ -178,11 +185,11 @@ class _Job:
 
     def _told(self, measured: Measurement) -> Measurement:
         """The same, with the facts that the user knows better."""
-        return replace(measured, facts=replace(measured.facts, **self.known))
+        return replace(measured, facts=measured.facts.knowing(**self.known))
 
     def finish(self, measured: Measurement, json: bool, kept: Path | None = None) -> None:
         """Fit, write the profile and the report, and say how good they are; a longer run goes on from ``kept``."""
-        from aladdin_calibration.profiles import profile_of
+        from aladdin_calibration.profiles import gaps, profile_of
         from aladdin_calibration.report import write_report
 
         try:
@@ -194,50 +201,53 @@ class _Job:
             raise InputError(error.field, error.value, mend) from error
         profile.to_json(self.out)
         pages = write_report(measured, profile, self.out.with_suffix(""))
-        self._present(profile, [self.out, *pages], list(measured.facts.not_covered), json)
+        self._present(profile, [self.out, *pages], list(gaps(measured)), json)
 
-    def fit_log(self, path: Path, block_size: int, scheduler: str, model: str, engine_version: str, json: bool) -> None:
+    def fit_log(self, path: Path, block_size: int, scheduler: str, engine_version: str, json: bool) -> None:
         """From a request log."""
         from aladdin_calibration.request_log.fit import fit_request_log
-        from aladdin_calibration.request_log.log import EngineLimits
+        from aladdin_calibration.request_log.judged import Unqueued
         from aladdin_calibration.request_log.reader import read_request_log
-        from aladdin_calibration.request_log.report import write_log_report
+        from aladdin_calibration.request_log.report import simulated_measures, write_log_report
 
-        for key in ("max_num_seqs", "max_num_batched_tokens"):
-            if key not in self.known:
-                raise InputError(f"--{key.replace('_', '-')}", None, "give what the server was started with")
-        limits = EngineLimits(
-            self.known["max_num_seqs"],
-            self.known["max_num_batched_tokens"],
-            block_size,
-            self.known.get("kv_capacity_tokens"),
-            scheduler,
-        )
         log = read_request_log(path, self.where)
+        limits = self._limits(log, block_size, scheduler)
         with progress_bar("fitting", 1) as told:
             fit = fit_request_log(log, limits, refit=True, seed=self.seed, progress=told)
-        profile = fit.to_profile(
+        profile = self._of_log(path, log, fit, engine_version)
+        profile.to_json(self.out)
+        pages = write_log_report(log, fit, profile, self.out.with_suffix(""))
+        soon = Unqueued.of(log, simulated_measures(log, fit))
+        found = _in_json(fit, soon) if json else _in_words(fit, soon)
+        gap = f"KV bytes per token: a log shows none; {_KV_STAND_IN:.0f} stands in, for KV transfers alone"
+        self._present(profile, [self.out, *pages], [gap], json, **found)
+
+    def _limits(self, log: RequestLog, block_size: int, scheduler: str) -> EngineLimits:
+        """Limits of the server: as given, else as the log's file tells them."""
+        from aladdin_calibration.request_log.log import EngineLimits
+
+        def known(key: str) -> int:
+            told: int | None = self.known.get(key, _whole(log.told.get(key)))
+            if told is None:
+                raise InputError(f"--{key.replace('_', '-')}", None, "give what the server was started with")
+            return told
+
+        seqs, budget = known("max_num_seqs"), known("max_num_batched_tokens")
+        return EngineLimits(seqs, budget, block_size, self.known.get("kv_capacity_tokens"), scheduler)
+
+    def _of_log(self, path: Path, log: RequestLog, fit: LogFit, engine_version: str) -> LatencyProfile:
+        """The profile; what the user does not say of the server the log's file may."""
+        told = log.told
+        return fit.to_profile(
             self.name,
-            model=model,
-            gpu=self.known.get("gpu", "unknown"),
+            model=self.known.get("model", told.get("model", self.name)),
+            gpu=self.known.get("gpu", told.get("hardware", told.get("gpu", "unknown"))),
             kv_bytes_per_token=_KV_STAND_IN,
-            tensor_parallel=self.known.get("tensor_parallel", 1),
-            engine_version=engine_version,
+            tensor_parallel=self.known.get("tensor_parallel", _whole(told.get("tp")) or 1),
+            engine_version=engine_version or told.get("vllm", ""),
             date=datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat(),
             source=f"{path.name} (dated by the file)",
         )
-        profile.to_json(self.out)
-        coefficients: Any = {key: estimate._asdict() for key, estimate in fit.coefficients.items()}
-        if not json:
-            coefficients = "".join(
-                f"\n    {key}: {estimate.value:.4g} (95 %: {estimate.low:.4g} to {estimate.high:.4g})"
-                for key, estimate in fit.coefficients.items()
-                if estimate.value
-            )
-        room = fit.kv.tokens if fit.kv.identified else f"at least {fit.kv.tokens}: memory never ran short"
-        told_of = [f"KV bytes per token: a log shows none; {_KV_STAND_IN:.0f} stands in, for KV transfers alone"]
-        pages = write_log_report(log, fit, profile, self.out.with_suffix(""))
-        self._present(profile, [self.out, *pages], told_of, json, coefficients=coefficients, kv_capacity_tokens=room)
 
     def _present(self, profile: LatencyProfile, files: list[Path], gaps: list[str], json: bool, **more: Any) -> None:
         errors = profile.provenance.errors
@@ -267,13 +277,47 @@ class _Job:
         console.print("wrote " + ", ".join(str(file) for file in files))
 
 
+def _in_json(fit: LogFit, soon: Unqueued) -> dict[str, Any]:
+    """What a fit to a log found beside its errors."""
+    coefficients = {key: estimate._asdict() for key, estimate in fit.coefficients.items()}
+    return {"coefficients": coefficients, "kv_capacity_tokens": asdict(fit.kv), "hardly_queued": soon._asdict()}
+
+
+def _in_words(fit: LogFit, soon: Unqueued) -> dict[str, str]:
+    """The same for people."""
+    lines = (
+        f"\n    {key}: {estimate.value:.4g} (95 %: {estimate.low:.4g} to {estimate.high:.4g})"
+        for key, estimate in fit.coefficients.items()
+        if estimate.value
+    )
+    kv = fit.kv
+    room = f"{kv.tokens}" if kv.identified else f"at least {kv.low:.0f}: memory never ran short"
+    return {"coefficients": "".join(lines), "kv_capacity_tokens": room, "hardly_queued": str(soon)}
+
+
+def _whole(text: str | None) -> int | None:
+    """The whole number in a log's column; None where there is no column, or another thing in it."""
+    number = (text or "").removesuffix(".0")
+    return int(number) if number.isdecimal() else None
+
+
 def _doubt(errors: dict[str, float]) -> str | None:
     """What to say of laws that are too far off to decide by; None where they will do."""
-    bad = {key: value for key, value in errors.items() if key.endswith(("median", "_mean")) and value > _DOUBTFUL}
+    bad = {key: value for key, value in errors.items() if value > _doubtful(key)}
     if not bad:
         return None
     told = ", ".join(f"{key} {value:.0%}" for key, value in bad.items())
-    return f"this profile misses by much ({told}): measure again on a quieter machine, or for longer"
+    mend = "measure again on a quieter machine, or for longer"
+    if all("_unqueued_" in key for key in bad):
+        mend = "do not decide by it where requests hardly queue, or give a log that has more of these"
+    return f"this profile misses by much ({told}): {mend}"
+
+
+def _doubtful(key: str) -> float:
+    """How large an error of this name is too large."""
+    if not key.endswith(("median", "_mean")):
+        return math.inf
+    return _DOUBTFUL_UNQUEUED if "_unqueued_" in key else _DOUBTFUL
 
 
 class _bar:

@@ -26,15 +26,17 @@ from aladdin_env.cli.output import (
 )
 from aladdin_env.errors import InputError
 from aladdin_env.latency import LIMITS
-from aladdin_env.scenario import Fleet, Scenario, WorkerType
-from aladdin_traces import Workload
+from aladdin_env.scenario import SLO, Fleet, Scenario, WorkerType
+from aladdin_traces import Trace, Workload
 
 if TYPE_CHECKING:
     from aladdin_calibration.server.client import Client, ServerFault
     from aladdin_calibration.validation.agreement import Agreement
+    from aladdin_env.simulator.run import Simulator
     from aladdin_env.simulator.setup import Draws
 
 _TABLES = (".csv", ".parquet")
+_EASE = 5.0  # an objective that nobody gave is so many times what an empty worker takes for nearly all prompts
 
 
 def validate(
@@ -42,15 +44,23 @@ def validate(
     profile: Annotated[str, typer.Option(help="Latency profile of these servers: a JSON file or a name.")],
     trace: opt.TraceOption = None,
     scenario: Annotated[
-        str, typer.Option(help="Where requests come from without --trace.", autocompletion=opt.complete_scenarios)
-    ] = opt.DEFAULT_SCENARIO,
+        str | None,
+        typer.Option(
+            help=f"Objectives, and requests without --trace; else {opt.DEFAULT_SCENARIO}'s requests.",
+            autocompletion=opt.complete_scenarios,
+        ),
+    ] = None,
     rate: opt.RateOption = None,
     horizon: opt.HorizonOption = 60.0,
     policy: Annotated[
         str, typer.Option(help="Chooses the worker.", autocompletion=opt.complete_policies)
     ] = "least_request",
-    ttft: opt.TtftOption = None,
-    atgt: opt.AtgtOption = None,
+    ttft: Annotated[
+        float | None, typer.Option(help=f"TTFT objective, s; else the scenario's, or {_EASE:g} x an empty worker's.")
+    ] = None,
+    atgt: Annotated[
+        float | None, typer.Option(help=f"ATGT objective, s; else the scenario's, or {_EASE:g} x an empty worker's.")
+    ] = None,
     clock: Annotated[str, typer.Option(help="client, or the server's own where it gives one: server.")] = "client",
     max_prompt: Annotated[int, typer.Option(help="Longer prompts are cut to so many tokens.")] = 1024,
     max_output: Annotated[int, typer.Option(help="Longer answers are cut to so many tokens.")] = 256,
@@ -71,12 +81,14 @@ def validate(
     check_writable("--out", out, _TABLES)
     given = (max_num_seqs, max_num_batched_tokens, block_size)
     kind = _servers(profile, len(url), dict(zip(LIMITS, given, strict=True)), kv_capacity_tokens)
-    base = presets.load_scenario(scenario)
+    base = presets.load_scenario(opt.DEFAULT_SCENARIO if scenario is None else scenario)
     changes = opt.Changes(trace=trace, rate=rate, horizon=horizon, ttft=ttft, atgt=atgt)
     asked = changes.apply(replace(base, slo=replace(base.slo, classes=())))
     asked = replace(asked, name=f"{len(url)} servers", fleet=Fleet((kind,)))
     say_if_compiling()
-    _Run(asked, tuple(url), policy, seed, api_key_env, max_prompt, max_output, clock, out).present(json)
+    open_objectives = {"ttft_s": ttft, "atgt_s": atgt} if scenario is None else {}
+    eased = tuple(name for name, value in open_objectives.items() if value is None)
+    _Run(asked, eased, tuple(url), policy, seed, api_key_env, max_prompt, max_output, clock, out).present(json)
 
 
 def _servers(profile: str, count: int, given: dict[str, int | None], kv_capacity_tokens: int | None) -> WorkerType:
@@ -93,9 +105,10 @@ def _servers(profile: str, count: int, given: dict[str, int | None], kv_capacity
 
 @dataclass(frozen=True)
 class _Run:
-    """One trace on real servers, and in the simulator."""
+    """One trace on real servers, and in the simulator; ``eased`` names the objectives that nobody gave."""
 
     scenario: Scenario
+    eased: tuple[str, ...]
     urls: tuple[str, ...]
     policy: str
     seed: int
@@ -109,13 +122,13 @@ class _Run:
         """Simulate, replay, compare, print; what can be refused is refused before a server is loaded."""
         from aladdin_calibration.validation.agreement import CLOCKS, compare
         from aladdin_calibration.validation.replay import check_served
-        from aladdin_env.simulator.run import Simulator
 
         if self.clock not in CLOCKS:
             raise InputError("--clock", self.clock, f"give one of {', '.join(CLOCKS)}")
         draws = self._draws()
         scenario = replace(self.scenario, workload=Workload.from_trace(draws.trace), horizon_s=None)
-        simulated = Simulator(scenario, draws=draws).run(self.policy).requests
+        scenario = replace(scenario, slo=self._objectives(draws.trace))
+        simulated = _simulator(scenario, draws).run(self.policy).requests
         real, preemptions, fault = asyncio.run(self._replay(scenario, draws))
         if self.out is not None:  # first of all: a replay is dear, whatever may be wrong with it
             write_table(real.join(simulated.add_prefix("simulated_")), self.out)
@@ -124,7 +137,20 @@ class _Run:
             raise fault
         check_served(real)
         overhead_s = scenario.fleet.types[0].latency.overhead_s
-        _present(compare(real, simulated, scenario.slo, self.clock, preemptions, overhead_s), self.policy, json)
+        agreement = compare(real, simulated, scenario.slo, self.clock, preemptions, overhead_s)
+        _present(agreement, scenario.slo, self.policy, json)
+
+    def _objectives(self, trace: Trace) -> SLO:
+        """Those given; the others by what an empty worker takes, which is told."""
+        if not self.eased or not len(trace):
+            return self.scenario.slo
+        laws, prompt = self.scenario.fleet.types[0].latency, float(np.percentile(trace.prompt_tokens, 99))
+        empty = {"ttft_s": laws.overhead_s + laws.prefill_s(prompt), "atgt_s": laws.decode_s(1, prompt)}
+        found = {name: float(f"{_EASE * empty[name]:.3g}") for name in self.eased}
+        told = ", ".join(f"--{name.removesuffix('_s')} {value:g}" for name, value in found.items())
+        stderr().print(f"judged by {told} (s), {_EASE:g} times what an empty worker takes: give your own")
+        slo = self.scenario.slo
+        return SLO(found.get("ttft_s", slo.ttft_s), found.get("atgt_s", slo.atgt_s))
 
     def _draws(self) -> Draws:
         from aladdin_env.simulator.setup import draw
@@ -161,6 +187,19 @@ class _Run:
         return rows, sum(counted) if len(counted) == len(clients) else None, None
 
 
+def _simulator(scenario: Scenario, draws: Draws) -> Simulator:
+    """The simulator; an objective that it refuses is called as the option that mends it."""
+    from aladdin_env.simulator.run import Simulator
+
+    try:
+        return Simulator(scenario, draws=draws)
+    except InputError as error:
+        if not error.field.startswith("slo."):
+            raise
+        option = f"--{error.field.removeprefix('slo.').removesuffix('_s')}"
+        raise InputError(option, error.value, error.mend) from error
+
+
 def _check_model(scenario: Scenario, client: Client) -> None:
     """Say so where the profile is of another model than the server's."""
     measured, served = scenario.fleet.types[0].latency.provenance.model, str(client.model)
@@ -180,9 +219,9 @@ async def _preemptions(client: Client) -> int | None:
     return sum(int(float(line.rsplit(" ", 1)[1])) for line in found) if status == 200 and found else None
 
 
-def _present(agreement: Agreement, policy: str, json: bool) -> None:
+def _present(agreement: Agreement, slo: SLO, policy: str, json: bool) -> None:
     if json:
-        print_json({"policy": policy, **agreement.summary()})
+        print_json({"policy": policy, "slo": {"ttft_s": slo.ttft_s, "atgt_s": slo.atgt_s}, **agreement.summary()})
         return
     title = f"{agreement.requests} requests under {policy}, real ones by the {agreement.clock}'s clock"
     table = Table("measure", *(Column(name, justify="right") for name in ("real", "simulated", "error")), title=title)

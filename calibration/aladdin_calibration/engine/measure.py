@@ -209,6 +209,8 @@ def _is_whole(path: Path) -> bool:
 def _run(
     run: EngineRun, command: list[str], progress: Progress | None, step_seconds: StepSeconds | None = None
 ) -> None:
+    if _is_path(run.model) and not Path(run.model).exists():
+        raise InputError("engine", run.model, "no such folder: give one with config.json, or a model's name")
     if shutil.which(run.python) is None:
         raise InputError("python", run.python, "give the interpreter of an environment that has vLLM")
     with recorder_alone() as folder, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as words:
@@ -223,6 +225,11 @@ def _run(
         if process.returncode != 0:
             words.seek(0)
             raise _failure(run, words.read())
+
+
+def _is_path(model: str) -> bool:
+    """Whether it cannot be the name of a model, which has one slash at most, none of them in front."""
+    return model.startswith((".", "/", "~")) or model.count("/") > 1
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aladdin_calibration.request_log.judged import figures
-from aladdin_calibration.request_log.log import EngineLimits, RequestLog
+from aladdin_calibration.request_log.log import EngineLimits, Flags, RequestLog
 from aladdin_calibration.request_log.objective import EXACT, Objective
 from aladdin_calibration.request_log.parameters import FORMS, NAMES, Laws, Space
 from aladdin_calibration.request_log.result import Estimate, KvRoom, LogFit
@@ -21,13 +21,13 @@ from aladdin_traces import checks
 from aladdin_traces.errors import InputError
 
 Array = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 LEAST_REQUESTS = 40
 _STARTS = 8  # random ones, once the KV room is known
 _FOLDS = 5
 _SETTLED = 6  # of the points found, how many are fitted exactly
 _LEVEL = 1.96  # standard errors to each side of a 95 % interval
+_CLOCKS = 1.1  # so many times its slots a server may seem to fill: clients see tokens late, some later than others
 # Simulations of a fit, about; only the progress bar depends on it.
 _EXPECTED = 45_000
 
@@ -72,7 +72,7 @@ def fit_request_log(
 
     Raises:
         InputError: too few requests to fit, a share out of its range, or a KV capacity in ``limits`` that the
-            longest request would not have fitted into.
+            longest request would not have fitted into, or other limits that the log contradicts.
     """
     started = time.perf_counter()
     share = checks.number("train_share", train_share, above=0.0, high=1.0)
@@ -84,6 +84,7 @@ def fit_request_log(
         raise InputError("log", f"{n} requests", f"give at least {least}: {LEAST_REQUESTS} to fit to")
     report = _Progress(progress, _EXPECTED * (2 if refit else 1))
     objective = Objective(log, limits, report.tick)
+    _check_limits(log, limits)
     _check_capacity(objective)
     found = _search(objective, train, rng)
     held_out = _judge(objective, found, ~train)
@@ -125,6 +126,18 @@ class _Progress:
     def done(self) -> None:
         if self._tell:
             self._tell(1.0)
+
+
+def _check_limits(log: RequestLog, limits: EngineLimits) -> None:
+    """Refuse limits that the log contradicts: under others its requests would not have run as they did."""
+    for name in ("max_num_seqs", "max_num_batched_tokens"):
+        given, told = getattr(limits, name), log.told.get(name)
+        if told is not None and told.removesuffix(".0") != str(given):
+            raise InputError(name, given, f"the log's own column {name} says {told}: give that")
+    at_once, most = log.decoding_at_once, limits.max_num_seqs
+    if at_once > _CLOCKS * most:
+        mend = f"give at least {at_once}, what the server was started with: so many requests of the log decode at once"
+        raise InputError("max_num_seqs", most, mend)
 
 
 def _check_capacity(objective: Objective) -> None:

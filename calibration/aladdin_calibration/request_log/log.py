@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,12 @@ from aladdin_traces import Trace, checks
 from aladdin_traces.errors import InputError
 
 Array = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 # A token never takes that long or short: outside of it the times are in another unit.
 _SECONDS_PER_TOKEN = (1e-4, 1.0)
+# A first token within so many times the log's time per token did not wait for others to end: these take hundreds.
+_SOON_TOKENS = 50.0
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,13 @@ class RequestLog:
         trace: arrivals (seconds from the first one) and lengths, n requests.
         first_token_s: when the client had the first token, seconds on the same clock, shape (n,).
         last_token_s: when it had the last one, shape (n,).
+        told: what else the log's file says of its run, as text, by the names of its columns.
     """
 
     trace: Trace
     first_token_s: Array
     last_token_s: Array
+    told: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_arrays(
@@ -122,6 +128,27 @@ class RequestLog:
     def tpot_s(self) -> Array:
         """Seconds per token after the first, shape (n,); NaN for requests of one token."""
         return per_token(self.last_token_s - self.first_token_s, self.trace.output_tokens)
+
+    @property
+    def soon_s(self) -> float:
+        """The longest wait for a first token of a request that was hardly queued, seconds."""
+        return _SOON_TOKENS * float(np.nanmedian(self.tpot_s))
+
+    @property
+    def hardly_queued(self) -> Flags:
+        """Whose first token came within `soon_s`, shape (n,)."""
+        return np.asarray(self.ttft_s <= self.soon_s, dtype=np.bool_)
+
+    @property
+    def decoding_at_once(self) -> int:
+        """Most requests that were between their first and their last token at once.
+
+        Each counts half a time per token less at both ends, so that one whose slot another took at once is gone.
+        """
+        half_s = float(np.nanmedian(self.tpot_s)) / 2
+        begin, end = np.sort(self.first_token_s + half_s), np.sort(self.last_token_s - half_s)
+        ended = np.searchsorted(end, begin, side="right")
+        return int((np.arange(1, len(begin) + 1) - ended).max())
 
     def _check_unit(self) -> None:
         paced = self.trace.output_tokens > 1

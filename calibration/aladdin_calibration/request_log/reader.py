@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -35,7 +36,8 @@ LAST_TOKEN = ("last_token_s", "finish_s", "last_token_time_s")
 PROMPT = ("prompt_tokens", "input_toks", "input_tokens")
 OUTPUT = ("output_tokens", "output_toks", "completion_tokens")
 RUN = ("run", "worker", "hardware", "gpu", "model", "tp", "dp", "vllm", "max_num_seqs", "max_num_batched_tokens")
-"""Columns that tell runs apart: a log must have one value in each of them."""
+"""Columns that tell runs apart: a log must have one value in each of them; `RequestLog.told` keeps these."""
+_NOTHING = ("", "nan", "None")
 
 
 def read_request_log(path: str | os.PathLike[str], where: Mapping[str, str] | None = None) -> RequestLog:
@@ -53,6 +55,7 @@ def read_request_log(path: str | os.PathLike[str], where: Mapping[str, str] | No
     table = _table(source, where)
     table.require(ARRIVAL, FIRST_TOKEN, LAST_TOKEN, PROMPT, OUTPUT)
     kept = _chosen(table, where)
+    told = _told(table, kept)
     times = [table.numbers(*names, low=-np.inf) for names in (ARRIVAL, FIRST_TOKEN, LAST_TOKEN)]
     arrival, first, last = times
     table.refuse(
@@ -66,7 +69,7 @@ def read_request_log(path: str | os.PathLike[str], where: Mapping[str, str] | No
         "it is before the request's first token; use one clock for all",
     )
     lengths = [table.numbers(*names, low=1, high=TOKENS_MAX, whole=True) for names in (PROMPT, OUTPUT)]
-    return RequestLog.from_arrays(*(values[kept] for values in (*times, *lengths)))
+    return replace(RequestLog.from_arrays(*(values[kept] for values in (*times, *lengths))), told=told)
 
 
 def _table(source: Source, where: Mapping[str, str]) -> Table:
@@ -78,7 +81,7 @@ def _table(source: Source, where: Mapping[str, str]) -> Table:
 
 
 def _chosen(table: Table, where: Mapping[str, str]) -> BoolArray:
-    """The rows of the one run that ``where`` chooses."""
+    """The rows that ``where`` chooses."""
     kept = np.ones(len(table), dtype=bool)
     for column, value in where.items():
         if not table.has(column):
@@ -89,10 +92,17 @@ def _chosen(table: Table, where: Mapping[str, str]) -> BoolArray:
         kept &= texts == str(value)
     if not kept.any():
         raise InputError("where", dict(where), "no row has all these values; choose fewer")
-    for column in RUN:
-        values = sorted(set(np.array(table.names(column).astype(str))[kept])) if table.has(column) else []
-        if len(values) > 1:
-            raise InputError(
-                f"{table.name} column {column}", values, f"these are several runs: choose one with where {column}=..."
-            )
     return kept
+
+
+def _told(table: Table, kept: BoolArray) -> dict[str, str]:
+    """What the kept rows say of their run, which must be one."""
+    told = {}
+    for column in filter(table.has, RUN):
+        values = sorted(set(map(str, np.array(table.names(column))[kept])))
+        if len(values) > 1:
+            mend = f"these are several runs: choose one with --where {column}=..."
+            raise InputError(f"{table.name} column {column}", values, mend)
+        if values and values[0] not in _NOTHING:
+            told[column] = values[0]
+    return told

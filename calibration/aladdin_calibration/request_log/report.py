@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from aladdin_calibration.request_log.judged import MEASURES
+from aladdin_calibration.pages import places, title
+from aladdin_calibration.request_log.judged import MEASURES, UNQUEUED, Unqueued
 from aladdin_calibration.request_log.log import Array, RequestLog, per_token
 from aladdin_calibration.request_log.result import LogFit
 from aladdin_env.latency import LatencyProfile
@@ -44,9 +45,9 @@ def write_log_report(log: RequestLog, fit: LogFit, profile: LatencyProfile, stem
         The two files.
 
     Raises:
-        InputError: A file cannot be written.
+        InputError: A file cannot be written, or is there and no report.
     """
-    page, picture = Path(f"{stem}.md"), Path(f"{stem}.png")
+    page, picture = places(stem)
     with whole_file(picture) as file:
         _draw(log, fit, profile.name, file)
     with whole_file(page) as file:
@@ -66,7 +67,7 @@ def simulated_measures(log: RequestLog, fit: LogFit) -> Array:
 
 def _lines(log: RequestLog, fit: LogFit, profile: LatencyProfile, picture: str) -> Iterable[str]:
     source = profile.provenance
-    yield f"# Calibration of {profile.name}"
+    yield title(profile.name)
     yield ""
     yield f"{source.model} on {source.gpu}: {source.method}. Log: {source.source}, {len(log):,} requests, "
     yield f"{log.trace.duration_s:.0f} s. {fit.simulations:,} simulations in {fit.seconds:.0f} s, seed {fit.seed}."
@@ -80,9 +81,11 @@ def _lines(log: RequestLog, fit: LogFit, profile: LatencyProfile, picture: str) 
     yield f"| measure | {' | '.join(FIGURES)} |"
     yield f"| --- |{' --- |' * len(FIGURES)}"
     for kind, figures in (("out of sample", fit.held_out), ("in sample", fit.in_sample)):
-        for measure in MEASURES:
+        for measure in (*MEASURES, UNQUEUED):
             cells = (f"{figures[f'{measure}_{f}']:+.2%}" if f"{measure}_{f}" in figures else "-" for f in FIGURES)
             yield f"| {measure}, {kind} | {' | '.join(cells)} |"
+    yield ""
+    yield f"`{UNQUEUED}`: {Unqueued.of(log, simulated_measures(log, fit))}."
     yield ""
     yield "## Coefficients"
     yield ""

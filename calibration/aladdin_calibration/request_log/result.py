@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from aladdin_calibration.request_log.judged import UNQUEUED
 from aladdin_calibration.request_log.log import EngineLimits
 from aladdin_calibration.request_log.parameters import Laws
 from aladdin_env.latency import LIMITS, LatencyProfile, Provenance
@@ -85,6 +86,8 @@ class LogFit:
     ) -> LatencyProfile:
         """A profile for the simulator; its provenance carries the errors out of sample, as absolute values.
 
+        Those of hardly queued requests are in sample, and called so, where none of these was held out.
+
         Args:
             name: short name of the profile.
             model: model name.
@@ -104,7 +107,7 @@ class LogFit:
         )
         if self.refitted:
             method += f", then fitted to all {self.train_requests + self.test_requests}"
-        errors = {key: round(abs(value), 4) for key, value in self.held_out.items()}
+        errors = {key: round(abs(value), 4) for key, value in self._told_errors().items()}
         limits = {known: getattr(self.limits, known) for known in LIMITS}
         provenance = Provenance(
             model, gpu, tensor_parallel, engine, engine_version, date, method, source, errors, limits
@@ -121,3 +124,13 @@ class LogFit:
             gpus=tensor_parallel,
             provenance=provenance,
         )
+
+    def _told_errors(self) -> dict[str, float]:
+        """Those out of sample; of hardly queued requests, where all of them were fitted, the ones in sample.
+
+        A log under load has such requests at its beginning alone, before a queue has built up.
+        """
+        if f"{UNQUEUED}_mean" in self.held_out:
+            return self.held_out
+        inside = {key: value for key, value in self.in_sample.items() if key.startswith(UNQUEUED)}
+        return self.held_out | {key.replace(UNQUEUED, f"{UNQUEUED}_in_sample"): v for key, v in inside.items()}

@@ -35,6 +35,7 @@ _SAME = (
 )
 _SAME_KV = 0.02
 _EXPLORED = ("kv_capacity_tokens", "prefix_cache", "overhead_s")
+_LABELS = {"gpu": "unknown", "tensor_parallel": 1}  # only the user tells these; and what stands there if he does not
 _LIMITS = ("max_num_seqs", "max_num_batched_tokens")  # a restart may change them: looked for again every time
 
 
@@ -100,7 +101,7 @@ async def explore(client: Client, prompts: Prompts, plan: Plan, facts: WorkerFac
         found = await running_at_once(client, prompts, most, plan.stall_s)
         facts = replace(facts, max_num_seqs=found)
         if found is None:
-            facts = facts.with_gap(f"max_num_seqs: not reached with {most} requests")
+            facts = facts.without("max_num_seqs", f"not reached with {most} requests")
         await idle(client)
     one_step = facts.max_num_batched_tokens
     if one_step is None:
@@ -108,7 +109,7 @@ async def explore(client: Client, prompts: Prompts, plan: Plan, facts: WorkerFac
         budget, one_step = await tokens_per_step(client, prompts, longest, plan.stall_s)
         facts = replace(facts, max_num_batched_tokens=budget)
         if budget is None:
-            facts = facts.with_gap(f"max_num_batched_tokens: not found with a prompt of {longest} tokens")
+            facts = facts.without("max_num_batched_tokens", f"not found with a prompt of {longest} tokens")
     if facts.kv_capacity_tokens is None:
         facts = await _fill(client, prompts, plan, facts)
     return facts, one_step
@@ -116,38 +117,52 @@ async def explore(client: Client, prompts: Prompts, plan: Plan, facts: WorkerFac
 
 async def _fill(client: Client, prompts: Prompts, plan: Plan, facts: WorkerFacts) -> WorkerFacts:
     """The facts with the KV capacity, if all of it may be taken and it is within bounds."""
+    name = "kv_capacity_tokens"
     if plan.max_share < 1.0:
-        return facts.with_gap("KV capacity: the server does not tell it, and only max_share=1 allows to fill it")
+        return facts.without(name, "the server does not tell it, and only max_share=1 allows to fill it")
     each = limits(plan, facts).prompt
     found = await kv_tokens(client, prompts, each, plan.max_batch * each, plan.stall_s)
     if found is None:
-        return facts.with_gap(f"KV capacity: {plan.max_batch * each} tokens did not fill it")
-    return replace(facts, kv_capacity_tokens=found).with_gap(f"KV capacity: by filling, to within {each} tokens")
+        return facts.without(name, f"{plan.max_batch * each} tokens did not fill it")
+    return replace(facts, kv_capacity_tokens=found).without(name, f"by filling, to within {each} tokens")
 
 
 def go_on(facts: WorkerFacts, kept: WorkerFacts, path: str) -> WorkerFacts:
-    """The facts with what an earlier run found out; InputError unless that run was on this server."""
+    """The facts with what an earlier run found out or was told; InputError unless that run was on this server."""
     for name in _SAME:
         ours, theirs = getattr(facts, name), getattr(kept, name)
-        if ours != theirs and not (ours is None and name in _EXPLORED) and not _about_as_much(name, ours, theirs):
+        if ours != theirs and not _may_differ(name, ours, theirs):
             mend = f"it is of another server ({name} {theirs!r}, here {ours!r}): give another file, or remove it"
             raise InputError("path", path, mend)
-    unknown = [name for name in _EXPLORED if getattr(facts, name) is None]
-    return replace(facts, **{name: getattr(kept, name) for name in unknown})
+    for name in _EXPLORED:
+        if getattr(facts, name) is None:
+            facts = facts.taking_over(name, kept)
+    unsaid = [name for name, nothing in _LABELS.items() if getattr(facts, name) == nothing]
+    return replace(facts, **{name: getattr(kept, name) for name in unsaid})
 
 
-def _about_as_much(name: str, ours: Any, theirs: Any) -> bool:
-    """Whether a restart may make the difference: vLLM takes for KV what memory is free, a few blocks more or less."""
-    return name == "kv_capacity_tokens" and None not in (ours, theirs) and abs(ours / theirs - 1.0) <= _SAME_KV
+def _may_differ(name: str, ours: Any, theirs: Any) -> bool:
+    """Whether two runs on one server may know this differently.
+
+    One may not have found it, or not have been told. And vLLM takes for KV what memory is free: a restart makes it a
+    few blocks more or less.
+    """
+    if name in _LABELS:
+        return _LABELS[name] in (ours, theirs)
+    if ours is None:
+        return name in _EXPLORED
+    return name == "kv_capacity_tokens" and theirs is not None and abs(ours / theirs - 1.0) <= _SAME_KV
 
 
 def with_limits(facts: WorkerFacts, kept: WorkerFacts, path: str) -> WorkerFacts:
     """The facts with limits that only an earlier run found; InputError where both found one and they differ."""
     for name in _LIMITS:
         ours, theirs = getattr(facts, name), getattr(kept, name)
+        if theirs is None:
+            continue
         if ours is None:
-            facts = replace(facts, **{name: theirs})
-        elif theirs is not None and ours != theirs:
+            facts = facts.taking_over(name, kept)
+        elif ours != theirs:
             mend = f"the server was restarted with another {name} ({theirs} then, {ours} now): give another file"
             raise InputError("path", path, mend)
     return facts
@@ -193,8 +208,25 @@ def _told_tokens(cache: dict[str, str]) -> int | None:
 
 
 def _bytes_per_token(cache: dict[str, str]) -> float | None:
+    """KV memory of a token: the memory set aside over the tokens in it, less what is left of the memory.
+
+    The rest is smaller than a block, so one more block would not fit: the truth lies between the two quotients. A
+    model's is 2 x layers x heads x head size x bytes, many times two, which tells it from its neighbours.
+    """
     memory, tokens = _whole(cache.get("kv_cache_memory_bytes")), _told_tokens(cache)
-    return memory / tokens if memory and tokens else None
+    if memory is None or tokens is None:
+        return None
+    block = _whole(cache.get("block_size")) or 1
+    return float(_roundest(memory / (tokens + block), memory / tokens))
+
+
+def _roundest(above: float, most: float) -> float:
+    """The number in (above, most] that can be halved most often; ``most`` where no whole number lies there."""
+    for power in reversed(range(int(most).bit_length())):
+        found = int(most) >> power << power
+        if found > above:
+            return float(found)
+    return most
 
 
 def _whole(value: Any) -> int | None:

@@ -19,8 +19,9 @@ from aladdin_env.bench.bridge.wire import new_loop
 from aladdin_env.cli.output import progress_bar, stdout
 from aladdin_env.errors import OutsideFault
 from aladdin_traces.files import whole_file
-from experiments.bridge.soak.processes import Serve
-from experiments.bridge.soak.report import DOCUMENT, result, tables, with_summary
+from experiments.bridge.document import with_results
+from experiments.bridge.soak.processes import Fleet, Serve
+from experiments.bridge.soak.report import DOCUMENT, result, summary, tables
 from experiments.bridge.soak.run import Options, Soak, end
 
 RESULTS = Path(__file__).parents[1] / "results" / "soak.json"
@@ -34,7 +35,7 @@ def measure(options: Options) -> dict[str, Any]:
         OutsideFault: the bridge or its workers do not start, or serve nothing.
     """
     seconds = round(60 * options.minutes)
-    with Serve(options.workers) as serve, progress_bar("soak", seconds) as told:
+    with Serve(Fleet(options.workers)) as serve, progress_bar("soak", seconds) as told:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             found = runner.run(Soak(serve, options, told).run())
         end(serve, found)
@@ -62,7 +63,10 @@ def main(given: Sequence[str] | None = None) -> int:
     with whole_file(asked.out) as temporary:
         temporary.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if asked.out == RESULTS:  # the document shows the results that are kept
-        DOCUMENT.write_text(with_summary(DOCUMENT.read_text(encoding="utf-8"), told), encoding="utf-8")
+        DOCUMENT.write_text(
+            with_results(DOCUMENT.read_text(encoding="utf-8"), "experiments.bridge.soak", summary(told)),
+            encoding="utf-8",
+        )
     stdout().print(tables(told))
     return 0 if all(verdict["holds"] for verdict in told["verdicts"].values()) else 1
 

@@ -12,6 +12,7 @@ import tempfile
 import time
 import uuid
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -27,31 +28,52 @@ _START_S = 180.0  # the first start on a machine compiles
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
+@dataclass(frozen=True)
+class Fleet:
+    """Emulated workers and what is promised of them.
+
+    Attributes:
+        workers: How many.
+        max_num_seqs: Most requests at once on each.
+        profile: Their latency profile.
+        ttft_s: Seconds to the first token.
+        atgt_s: Seconds per token after it.
+    """
+
+    workers: int
+    max_num_seqs: int = MAX_NUM_SEQS
+    profile: str = PROFILE
+    ttft_s: float = 2.0
+    atgt_s: float = 0.1
+
+
 class Serve:
-    """``aladdin serve`` with emulated workers: ``with Serve(4) as serve: ...``; at the end nothing of it is left.
+    """``aladdin serve`` with emulated workers: ``with Serve(Fleet(4)) as serve: ...``; nothing of it is left.
 
     Args:
-        workers: How many.
+        fleet: Its workers.
 
     Attributes:
         url: Its address, from the start on.
         log: Its decision log.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, fleet: Fleet) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="aladdin-soak-")
         folder = Path(self._folder.name)
         self.url = ""
         self.log = folder / "decisions.jsonl"
         self._said = folder / "serve.txt"
         self._mark = f"{_MARK}={uuid.uuid4().hex}".encode()
-        worker = f"worker --profile {PROFILE} --port {{port}} --max-num-seqs {MAX_NUM_SEQS} --model {MODEL}"
+        worker = f"worker --profile {fleet.profile} --port {{port}} --max-num-seqs {fleet.max_num_seqs} --model {MODEL}"
         self._command = [
             sys.executable, "-m", "aladdin_env.cli", "serve", "--policy", "aladdin",
             "--local", f"{shlex.quote(sys.executable)} -m aladdin_env.cli {worker}",
-            "--min", str(workers), "--max", str(workers), "--gpus-per-worker", "0", "--start-timeout", "120",
+            "--min", str(fleet.workers), "--max", str(fleet.workers), "--gpus-per-worker", "0",
+            "--start-timeout", "120",
             "--worker-logs", str(folder / "workers"), "--port", "0", "--admin-port", "0",
-            "--profile", PROFILE, "--max-num-seqs", str(MAX_NUM_SEQS), "--ttft", "2", "--atgt", "0.1",
+            "--profile", fleet.profile, "--max-num-seqs", str(fleet.max_num_seqs),
+            "--ttft", f"{fleet.ttft_s:g}", "--atgt", f"{fleet.atgt_s:g}",
             "--drain", f"{DRAIN_S:g}", "--record", str(self.log), "--show-worker",
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None

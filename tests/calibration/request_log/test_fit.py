@@ -1,11 +1,13 @@
 """Fits: known laws and KV room come back, what a log cannot say is said to be unknown, the same seed gives the same."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from aladdin_calibration.request_log import EngineLimits, LogFit, fit_request_log
+from aladdin_calibration.request_log import EngineLimits, LogFit, RequestLog, fit_request_log
+from aladdin_calibration.request_log.judged import Unqueued, figures
 from aladdin_calibration.request_log.report import write_log_report
 from aladdin_env.latency import LatencyProfile
 from aladdin_traces.errors import InputError
@@ -106,10 +108,43 @@ def test_too_little_to_fit_and_impossible_limits() -> None:
         fit_request_log(log, EngineLimits(64, 2048, kv_capacity_tokens=160), train_share=1.0)
 
 
+def test_limits_that_the_log_contradicts_are_refused() -> None:
+    log = served(workload(80, 8.0), AMPLE)
+    with pytest.raises(InputError, match=r"max_num_seqs: 4 is not valid; give at least \d\d, what .* decode at once"):
+        fit_request_log(log, EngineLimits(4, 2048))
+    told = replace(log, told={"max_num_seqs": "64", "max_num_batched_tokens": "512"})
+    with pytest.raises(InputError, match=r"max_num_batched_tokens: 2048 .* own column .* says 512: give that"):
+        fit_request_log(told, LIMITS)
+
+
+def test_requests_that_hardly_queued_are_judged_apart() -> None:
+    """A mean over all hides them where the others wait for long."""
+    wait = np.repeat([0.1, 60.0], [10, 90])
+    log = RequestLog.from_arrays(np.zeros(100), wait, wait + 1.0, [5] * 100, [51] * 100)
+    simulated = np.stack([np.where(wait < 1.0, 0.5, wait), log.tpot_s, log.latency_s])
+    found = figures(log, simulated, np.ones(100, dtype=bool))
+    assert abs(found["ttft_mean"]) < 0.01 and found["ttft_unqueued_mean"] == pytest.approx(4.0)
+    assert not any("unqueued" in key for key in figures(log, simulated, wait > 1.0))
+    soon = Unqueued.of(log, simulated)
+    assert soon == pytest.approx((10, 1.0, 0.1, 0.5)) and "after 0.100 s in the mean, 0.500 s simulated" in str(soon)
+    late = Unqueued.of(RequestLog.from_arrays([0.0], [60.0], [61.0], [5], [51]), simulated[:, :1])
+    assert late.requests == 0 and "is a guess" in str(late)
+
+
+def test_hardly_queued_requests_that_were_all_fitted_are_told_in_sample(unloaded: LogFit) -> None:
+    held_out = {key: value for key, value in unloaded.held_out.items() if "unqueued" not in key}
+    assert len(held_out) < len(unloaded.held_out)
+    errors = profile_of(replace(unloaded, held_out=held_out)).provenance.errors
+    assert errors["ttft_unqueued_in_sample_mean"] == round(abs(unloaded.in_sample["ttft_unqueued_mean"]), 4)
+    assert "ttft_unqueued_mean" not in errors
+
+
 def test_the_report_has_what_was_found(unloaded: LogFit, tmp_path: Path) -> None:
     log = served(workload(120, 0.8), AMPLE)
     profile = unloaded.to_profile("mine", model="m", gpu="g", kv_bytes_per_token=1000.0)
     page, picture = write_log_report(log, unloaded, profile, tmp_path / "mine")
     text = page.read_text()
+    assert "| ttft_unqueued, out of sample | +" in text or "| ttft_unqueued, out of sample | -0" in text
+    assert "requests had their first token within" in text
     assert "out of sample" in text and "c3" in text and "memory never ran short" in text
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -44,7 +44,7 @@ def test_one_run_of_several(tmp_path: Path) -> None:
     path = written(tmp_path / "log.csv", model=["a", "b", "a"], max_num_seqs=[128, 256, 128])
     assert len(read_request_log(path, {"model": "a"})) == 2
     assert len(read_request_log(path, {"max_num_seqs": "256"})) == 1
-    with pytest.raises(InputError, match=r"several runs: choose one with where model=\.\.\."):
+    with pytest.raises(InputError, match=r"several runs: choose one with --where model=\.\.\."):
         read_request_log(path)
     with pytest.raises(InputError, match="where modl: 'a' is not valid; no such column; did you mean 'model'"):
         read_request_log(path, {"modl": "a"})
@@ -52,6 +52,24 @@ def test_one_run_of_several(tmp_path: Path) -> None:
         read_request_log(path, {"model": "c"})
     with pytest.raises(InputError, match="no row has all these values"):
         read_request_log(path, {"model": "a", "max_num_seqs": "256"})
+
+
+def test_what_the_file_says_of_its_run_is_kept(tmp_path: Path) -> None:
+    columns = {"model": ["a", "b", "a"], "hardware": "X", "max_num_seqs": 128, "gpu": None}
+    log = read_request_log(written(tmp_path / "log.csv", **columns), {"model": "a"})
+    assert log.told == {"model": "a", "hardware": "X", "max_num_seqs": "128"}
+    assert read_request_log(written(tmp_path / "bare.csv")).told == {}
+
+
+def test_how_many_decode_at_once() -> None:
+    first, last = [0.5, 0.6, 1.5, 9.0], [1.5, 2.6, 3.5, 9.5]  # the third takes the place of the first
+    log = RequestLog.from_arrays([0.0, 0.1, 0.2, 8.0], first, last, [5] * 4, [11, 21, 21, 6])
+    assert log.decoding_at_once == 2
+
+
+def test_who_hardly_queued() -> None:
+    log = RequestLog.from_arrays([0.0, 0.0, 0.0], [1.0, 4.9, 5.1], [2.0, 5.9, 6.1], [5] * 3, [11, 11, 11])
+    assert log.soon_s == pytest.approx(5.0) and log.hardly_queued.tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize(

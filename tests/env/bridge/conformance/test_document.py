@@ -1,12 +1,13 @@
 """docs/conformance.md shows the results that are in the file, and the file knows the cases that there are."""
 
 from aladdin_env.bridge.conformance import CASES, PRESETS
-from experiments.bridge.conformance import DOCUMENT, read, table, with_table
+from experiments.bridge.conformance import DOCUMENT, SCRIPT, read, table
+from experiments.bridge.document import with_results
 
 
 def test_the_document_shows_the_results() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    assert with_table(text, table(read())) == text
+    assert with_results(text, SCRIPT, table(read())) == text
 
 
 def test_the_results_are_of_these_cases() -> None:
