@@ -144,6 +144,7 @@ def summarise(world: World, n: int, scenario: Scenario) -> dict[str, float]:
     ``slo_attainment``: requests served within their SLO over all that arrived. ``goodput_rps``: those per second of the
     run. ``goodput_per_gpu_rps``: per GPU in use on average. ``prefix_hit_ratio``: prompt tokens whose KV was cached
     over all that were admitted (0 without prefix caching). GPU time counts from 0 to the end of the last request.
+    ``bounded_predictions``: output lengths that the predictor gave as no number, below 1 or above 10^6 tokens.
     """
     requests = world.requests[:n]
     cluster, control = world.cluster[0], world.control[0]
@@ -168,7 +169,10 @@ def summarise(world: World, n: int, scenario: Scenario) -> dict[str, float]:
     out["prefix_hit_ratio"] = int(cluster["prefix_hit_tokens"]) / asked if asked else 0.0
     for name, values in request_times(requests).items():
         out |= _percentiles(name, values)
-    counts = ("finished", "ttft_missed", "atgt_missed", "rejected", "failed", "truncated", "preemptions", "retries")
+    counts = (
+        "finished", "ttft_missed", "atgt_missed", "rejected", "failed", "truncated", "preemptions", "retries",
+        "bounded_predictions",
+    )  # fmt: skip
     out |= {name: int(cluster[name]) for name in counts}
     out["unfinished"] = n - out["finished"] - out["rejected"] - out["failed"]
     out |= {name: int(control[name]) for name in ("decisions", "prefill_steps", "decode_steps", "mixed_steps")}

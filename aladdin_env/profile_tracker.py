@@ -76,19 +76,27 @@ class ProfileTracker:
         memory: Observations after which an old one counts 1/e, 10 or more.
         bound: How far a factor may go, above 1: from 1 / bound to bound.
         prior_weight: Observations that the prior counts as, above 0.
+        least_spread: Usual relative size of residuals at the least, above 0, at most 0.5: what is seen from afar is
+            biased by some percent, which is no drift.
 
     Raises:
         InputError: A number out of its range.
     """
 
     def __init__(
-        self, prior: LatencyProfile, memory: float = 300.0, bound: float = 3.0, prior_weight: float = 5.0
+        self,
+        prior: LatencyProfile,
+        memory: float = 300.0,
+        bound: float = 3.0,
+        prior_weight: float = 5.0,
+        least_spread: float = _LEAST_SPREAD,
     ) -> None:
         self.prior = prior
         self._keep = 1.0 - 1.0 / checks.number("memory", memory, low=10.0)
         self._bound = checks.number("bound", bound, above=1.0)
         self._row = prior.row(_LARGEST_BATCH).reshape(1, -1)
         weight = checks.number("prior_weight", prior_weight, above=0.0)
+        self._least = checks.number("least_spread", least_spread, above=0.0, high=_LARGEST_SPREAD) * _MAD
         self._prior_information = weight * np.linalg.inv(SHARED * np.ones((3, 3)) + (1.0 - SHARED) * np.eye(3))
         self._prior_weighted = self._prior_information.sum(axis=1)
         self._information, self._weighted = self._prior_information, self._prior_weighted
@@ -194,7 +202,7 @@ class ProfileTracker:
         """Move the running median a step up or down; it counts how often, not how far, an error is beyond it."""
         rate = 1.0 + _SPREAD_RATE
         moved = self._median[kind] * (rate if error > self._median[kind] else 1.0 / rate)
-        self._median[kind] = max(_LEAST_SPREAD * _MAD, min(_LARGEST_SPREAD * _MAD, moved))
+        self._median[kind] = max(self._least, min(_LARGEST_SPREAD * _MAD, moved))
 
     def status(self, now_s: float = 0.0) -> TrackerStatus:
         """The calibration in use and its corrections, at ``now_s`` on the observations' clock."""

@@ -2,9 +2,9 @@
 
 What a client sees is turned into steps as the tracker wants them. A request's decode is taken with the mean batch and
 context that its worker had meanwhile; what the prefills of others took of it is taken off by the laws in use, and where
-that is too much of it the request says nothing. A prefill counts where the request was the only one in prefill: its
-time to first token, less the front end's overhead and half of the decode step that it fell into. This is our
-reconstruction; the paper calibrates once.
+that is too much of it the request says nothing. A prefill counts where the request was the only one in prefill, and
+found a free place in the batch and room for its prompt: its time to first token, less the front end's overhead and half
+of the decode step that it fell into. This is our reconstruction; the paper calibrates once.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from aladdin_env.simulator import laws
 _LEAST_TOKENS = 8  # of an answer: the time between fewer is mostly noise
 _MOST_FOREIGN = 0.3  # of a request's decode, for the prefills of others
 _LEAST_OBSERVED = 30
+_LEAST_SPREAD = 0.04  # what is seen through a front end is off by some percent
 _WORTH_TELLING = 0.02  # relative change of a factor
 _LONGEST_PROMPT_TOKENS = 8192  # a longer one is prefilled in more steps than one
 
@@ -45,7 +46,7 @@ class _Begun:
     prefilled: int
     batch: int
     context: float
-    is_alone: bool
+    is_admitted: bool
     batch_s: float = 0.0
     context_s: float = 0.0
     prefill_s: float = 0.0
@@ -63,13 +64,13 @@ class Tracking(Watcher):
         self._cluster = cluster
         self._learnt = learnt
         self._laws = cluster.world.laws
-        workers = cluster.view.workers
+        self._workers = workers = cluster.view.workers
         self._decoding, self._waiting = workers["decoding"], workers["waiting"]
         self._context, self._steps, self._types = (
             workers["context_tokens"], workers["decode_steps"], workers["type_index"],
         )  # fmt: skip
         kinds = cluster.view.scenario.fleet.types
-        self._trackers = [ProfileTracker(kind.latency) for kind in kinds]
+        self._trackers = [ProfileTracker(kind.latency, least_spread=_LEAST_SPREAD) for kind in kinds]
         self._overhead_s = [kind.latency.overhead_s for kind in kinds]
         self._told = [(1.0, 1.0, 1.0)] * len(kinds)
         self._courses = [_Course() for _ in range(len(workers))]
@@ -88,7 +89,7 @@ class Tracking(Watcher):
             self._courses[answer].prefilled,
             self._decoding.item(answer),
             self._context.item(answer),
-            self._waiting.item(answer) == 1,
+            self._waiting.item(answer) == 1 and self._has_place(answer, ticket.prompt_tokens),
         )
 
     def grew(self, ticket: Ticket, count: int, now_s: float) -> None:
@@ -100,7 +101,7 @@ class Tracking(Watcher):
         course.prefill_s += self._prefill_s(ticket)
         begun = self._begun.get(ticket.row)
         if begun is not None:
-            begun.is_alone = begun.is_alone and course.prefilled == begun.prefilled + 1
+            begun.is_admitted = begun.is_admitted and course.prefilled == begun.prefilled + 1
             begun.batch_s, begun.context_s, begun.prefill_s = course.batch_s, course.context_s, course.prefill_s
 
     def returned(self, ticket: Ticket, reason: str, now_s: float) -> None:
@@ -130,6 +131,14 @@ class Tracking(Watcher):
                 profile = tracker.profile()
                 self._cluster.set_laws(index, profile)
                 self._learnt(index, profile, beat.time_s)
+
+    def _has_place(self, slot: int, prompt_tokens: int) -> bool:
+        """Whether the engine can begin at once with another prompt."""
+        worker = self._workers[slot]
+        if worker["decoding"] >= worker["max_num_seqs"]:
+            return False
+        free_blocks = int(worker["kv_blocks"]) - int(worker["kv_used_blocks"])
+        return bool(prompt_tokens < free_blocks * int(worker["block_size"]))
 
     def _moved_on(self, slot: int, now_s: float) -> _Course:
         """The slot's course up to now: until now its batch was as the last event left it."""
@@ -163,7 +172,7 @@ class Tracking(Watcher):
         took_s = ticket.first_s - ticket.placed_s - self._overhead_s[kind]
         if begun.batch:
             took_s -= 0.5 * float(laws.decode_time(self._laws, kind, begun.batch, begun.context))
-        if begun.is_alone and took_s > 0.0 and tokens <= _LONGEST_PROMPT_TOKENS:
+        if begun.is_admitted and took_s > 0.0 and tokens <= _LONGEST_PROMPT_TOKENS:
             self._trackers[kind].observe_step(
                 took_s, prefill_tokens=tokens, batch=begun.batch, context_tokens=begun.context, at_s=ticket.ended_s
             )

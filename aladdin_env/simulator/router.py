@@ -55,7 +55,7 @@ def has_candidate(world: World, r: int) -> bool:
 
 @inlined
 def arrive(world: World, r: int) -> None:
-    """``r`` has reached the router: count it and predict its output."""
+    """``r`` has reached the router: count it and predict its output, within bounds."""
     request = world.requests[r]
     cluster = world.cluster[0]
     control = world.control[0]
@@ -67,7 +67,10 @@ def arrive(world: World, r: int) -> None:
         tokens = predict_length(world.lengths, request.prompt_tokens, control.prior_tokens, control.prior_weight)
     elif control.predictor == NOISY_ORACLE:
         tokens = noisy_length(world.truth[r].output_tokens, request.predicted_tokens)
-    request.predicted_tokens = bounded(tokens)
+    seen = bounded(tokens)
+    if seen != tokens:  # also where it is no number
+        cluster.bounded_predictions += 1
+    request.predicted_tokens = seen
     control.next_arrival = r + 1
 
 

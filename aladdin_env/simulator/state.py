@@ -139,6 +139,7 @@ CLUSTER = np.dtype(
         ("failed", "i8"),
         ("preemptions", "i8"),
         ("retries", "i8"),
+        ("bounded_predictions", "i8"),  # were no number, below 1 or above 10^6 tokens, and are not seen as they came
         ("prefix_asked_tokens", "i8"),  # prompt tokens of requests admitted where prefixes are cached
         ("prefix_hit_tokens", "i8"),  # those among them whose KV was cached
         ("gpus", "f8"),

@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 from aladdin_env.errors import InputError
 from aladdin_env.scenario import Scenario, WorkerType
 from aladdin_env.yardsticks.shares import Prices, WorkerShares
-from aladdin_traces import Trace
+from aladdin_traces import Trace, checks
 
 Array = NDArray[np.float64]
 UNITS = ("cost", "gpu_seconds")
@@ -221,7 +221,7 @@ def _fresh_tokens(scenario: Scenario, trace: Trace) -> Array:
 
 
 def _allowed_misses(requests: int, attainment: float) -> int:
-    if not 0 < attainment <= 1:
+    if not 0 < checks.number("attainment", attainment) <= 1:
         raise InputError("attainment", attainment, "give a share above 0 and at most 1, such as 0.99")
     return math.floor((1.0 - attainment) * requests + 1e-9)
 

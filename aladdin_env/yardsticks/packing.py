@@ -70,15 +70,15 @@ def fewest_bins(
         kv_tokens: KV that each needs, tokens; by default its context.
         theta: Share of ``atgt_s`` that a step may take, above 0, at most 1.
         gamma: Share of the memory that may be used, above 0, at most 1.
-        time_limit_s: Seconds of search.
+        time_limit_s: Seconds of search, above 0.
 
     Raises:
         InputError: A share or a size out of range, too many requests, or one that no worker can serve in time.
     """
     checks.number("atgt_s", atgt_s, above=0.0)
     for name, share in (("theta", theta), ("gamma", gamma)):
-        if not 0 < share <= 1:
-            raise InputError(name, share, "give a number above 0, at most 1")
+        checks.number(name, share, above=0.0, high=1.0)
+    checks.number("time_limit_s", time_limit_s, above=0.0)
     context = np.array(checks.numbers("context_tokens", context_tokens, low=0.0))
     kv = context if kv_tokens is None else np.array(checks.numbers("kv_tokens", kv_tokens, low=0.0))
     if not 1 <= len(context) <= _MOST or len(kv) != len(context):

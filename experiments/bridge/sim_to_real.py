@@ -40,6 +40,7 @@ FLEET = Fleet(workers=4, max_num_seqs=16, ttft_s=1.0, atgt_s=0.03)
 LOADS = (0.7, 1.0, 1.3)
 _HELD = 0.99
 _READ_BYTES = 1 << 16
+_START_S = 180.0
 
 
 def scenario(rate_rps: float, seconds: float) -> Scenario:
@@ -76,16 +77,24 @@ def recorded(trace: Trace, told: Any) -> Log:
 
 
 async def _send(url: str, trace: Trace, told: Any) -> None:
-    """An open loop."""
+    """An open loop, once all workers are ready."""
     loop = asyncio.get_running_loop()
-    began_s = loop.time() + 1.0
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session, asyncio.TaskGroup() as group:
+        async with asyncio.timeout(_START_S):
+            while await _ready(session, url) < FLEET.workers:
+                await asyncio.sleep(0.2)
+        began_s = loop.time() + 1.0
         for k in range(len(trace)):
             await asyncio.sleep(max(0.0, began_s + float(trace.arrival_s[k]) - loop.time()))
             group.create_task(_ask(session, url, k, int(trace.prompt_tokens[k]), int(trace.output_tokens[k])))
             told(k + 1)
+
+
+async def _ready(session: aiohttp.ClientSession, url: str) -> int:
+    async with session.get(f"{url}/status") as answer:
+        return int((await answer.json())["ready"])
 
 
 async def _ask(session: aiohttp.ClientSession, url: str, k: int, prompt_tokens: int, output_tokens: int) -> None:

@@ -35,7 +35,7 @@ class Laws(Heard):
         self.profiles.append(profile)
 
 
-def served(factor: float) -> tuple[Scenario, Scenario]:
+def served(factor: float, max_num_seqs: int) -> tuple[Scenario, Scenario]:
     """What the bridge believes, and what is so: the same workers, but for all their times."""
     rng = np.random.default_rng(5)
     n = 150
@@ -43,7 +43,7 @@ def served(factor: float) -> tuple[Scenario, Scenario]:
         np.cumsum(rng.uniform(0.05, 0.2, n)), rng.integers(50, 1500, n), rng.integers(20, 150, n)
     )
     base = load_scenario("sharegpt-poisson").with_workers((2,))
-    kind = replace(base.fleet.types[0], scheduler="chunked")
+    kind = replace(base.fleet.types[0], scheduler="chunked", max_num_seqs=max_num_seqs)
     believed = replace(base, workload=workload, horizon_s=None, heartbeat_s=2.0)
     believed = replace(believed, fleet=replace(base.fleet, types=(kind,)))
     tracker = ProfileTracker(kind.latency)  # only to have a profile all of whose times are others
@@ -52,9 +52,9 @@ def served(factor: float) -> tuple[Scenario, Scenario]:
     return believed, replace(believed, fleet=replace(base.fleet, types=(slow,)))
 
 
-def tracked(factor: float) -> tuple[Tracking, Laws, LiveCluster]:
+def tracked(factor: float, max_num_seqs: int = 256) -> tuple[Tracking, Laws, LiveCluster]:
     """A bridge's parts that have heard of all that happened."""
-    believed, real = served(factor)
+    believed, real = served(factor, max_num_seqs)
     answers, clock, laws, watchers = Answers(), Clock(), Laws(), Watchers()
     policy = combine(answers)
     cluster = LiveCluster.open(believed, policy, 256)
@@ -91,6 +91,14 @@ def test_the_laws_become_those_of_the_workers(factor: float) -> None:
     assert found.drifted == (factor != 1.0)
     used = laws.profiles[-1] if laws.profiles else cluster.view.scenario.fleet.types[0].latency
     np.testing.assert_array_equal(cluster.world.laws[0], used.row(int(cluster.world.types[0]["max_num_seqs"])))
+
+
+def test_who_waits_for_a_place_in_the_batch_says_nothing_of_prefill() -> None:
+    """Full batches: most requests wait for another's end before their prefill begins."""
+    tracking, _, _ = tracked(1.0, max_num_seqs=4)
+    (found,) = tracking.status()
+    assert found is not None and found.observations > 50
+    assert found.prefill == pytest.approx(1.0, rel=0.15) and not found.drifted
 
 
 def test_nothing_is_kept_of_requests_that_have_ended() -> None:
