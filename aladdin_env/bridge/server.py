@@ -21,6 +21,7 @@ from aladdin_env.bridge.events import Regime, Watcher, Watchers
 from aladdin_env.bridge.fleet import LiveFleet, Mirror
 from aladdin_env.bridge.gateway.admin import Admin
 from aladdin_env.bridge.gateway.front import OPEN, Front, Handler, make_app, runner_of
+from aladdin_env.bridge.gateway.idlers import close_idlers
 from aladdin_env.bridge.gateway.lengths import PromptLengths
 from aladdin_env.bridge.gateway.others import Others
 from aladdin_env.bridge.gateway.proxy import Proxy
@@ -39,6 +40,7 @@ from aladdin_env.scenario import Scenario
 
 _log = logging.getLogger(__name__)
 _ROWS = 16384
+_LOOK_S = 0.05
 _DEFAULT_SCALER = "aladdin"
 
 
@@ -175,11 +177,12 @@ class Bridge:
         self._upstream = Upstream(settings.gateway)
         lengths = PromptLengths(tokeniser(settings.tokenizer, pool.workers, self._upstream))
         proxy = Proxy(self.dispatcher, workers, self._upstream, lengths, settings.gateway)
-        others = Others(pool.workers, self._upstream)
+        others = Others(pool.workers, self._upstream, settings.gateway)
         classes = Classes(self.cluster, TTFT_HEADERS, TPOT_HEADERS, self.watchers, self.clock)
         self._front = Front(self.dispatcher, proxy, others, classes, lengths, settings.gateway)
         self._admin = Admin(self)
         self._runners: list[web.AppRunner] = []
+        self._idlers: list[asyncio.Task[None]] = []
         self._loop: asyncio.Task[None] | None = None
         self.url = ""
         self.admin_url = ""
@@ -192,14 +195,14 @@ class Bridge:
         """Have somebody hear of everything."""
         self.watchers.add(watcher)
 
-    def exchange(self, spec: str) -> None:
+    async def exchange(self, spec: str) -> None:
         """Serve another policy from now on.
 
         Raises:
             InputError: there is no such policy, or it does not fit this fleet; the one before stays.
         """
         policy, spec = served_policy(spec, self.scenario, self.pool.can_scale)
-        warm_up(self.scenario, [policy])
+        await asyncio.to_thread(warm_up, self.scenario, [policy])  # streams go on meanwhile
         self.decider.exchange(policy)
         self._specs = spec, self._specs[1]
         self.watchers.switched(self.regime(), self.clock())
@@ -255,6 +258,7 @@ class Bridge:
         runner = runner_of(app, self.settings.gateway.drain_s, logger=CONNECTION_LOG)
         await runner.setup()
         self._runners.append(runner)
+        self._idlers.append(asyncio.create_task(close_idlers(runner, self.settings.gateway.idler_s), name="idlers"))
         site = web.TCPSite(runner, host, port, ssl_context=tls)
         try:
             await site.start()
@@ -269,6 +273,14 @@ class Bridge:
         has_keys = bool(self.settings.gateway.api_keys)
         return {path: page for path, page in self.pages.items() if not has_keys or path in OPEN}
 
+    async def _emptied(self, drain_s: float) -> None:
+        """Until no request is left: meanwhile newcomers are told to ask again, instead of finding nobody."""
+        until_s = self.clock() + drain_s
+        while self.clock() < until_s and (
+            self.dispatcher.held or any(worker.in_flight for worker in self.pool.workers)
+        ):
+            await asyncio.sleep(_LOOK_S)
+
     async def _close(self, drain_s: float) -> None:
         self.dispatcher.closing = True
         self.seen.close()  # the listener waits for its streams
@@ -276,7 +288,10 @@ class Bridge:
             self._loop.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._loop
-        for runner in self._runners:  # waits for the requests in flight
+        await self._emptied(drain_s)
+        for idlers in self._idlers:
+            idlers.cancel()
+        for runner in self._runners:
             await runner.cleanup()
         await self.pool.stop(drain_s)
         await self._upstream.close()

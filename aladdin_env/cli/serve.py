@@ -106,7 +106,8 @@ def serve(
                         max_hold_s=max_hold),
         guards=Guards(step, cooldown, gpu_budget),
         queueing=Queueing(max_hold, max_held),
-        gateway=GatewaySettings(drain_s=drain, api_keys=_keys(api_key_env), show_worker=show_worker),
+        gateway=GatewaySettings(drain_s=drain, api_keys=_keys(api_key_env), worker_key_env=worker_key_env,
+                                show_worker=show_worker),
         listening=Listening(host, port, admin_port=admin_port, certificate=tls_cert, key=tls_key),
         follows=track, tokenizer=tokenizer,
     )  # fmt: skip

@@ -37,7 +37,7 @@ SCRIPT = "experiments.bridge.sim_to_real"
 RESULTS = Path(__file__).parent / "results" / "sim_to_real.json"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "bridge.md"
 FLEET = Fleet(workers=4, max_num_seqs=16, ttft_s=1.0, atgt_s=0.03)
-LOADS = (0.7, 1.0, 1.3)
+LOADS = (0.5, 0.8, 1.0)
 _HELD = 0.99
 _READ_BYTES = 1 << 16
 _START_S = 180.0

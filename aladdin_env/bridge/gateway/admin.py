@@ -59,6 +59,7 @@ class Admin:
     def _told(self, answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def told(request: web.Request) -> web.Response:
             try:
+                _check_caller(request)
                 return _json(await answer(await _object(request)))
             except Problem as problem:
                 return problem.response()
@@ -72,21 +73,21 @@ class Admin:
     async def _mode(self, given: dict[str, Any]) -> dict[str, Any]:
         """``{"mode": "canary", "canary": 0.1}``."""
         share = given.get("canary")
-        if share is not None and not isinstance(share, int | float):
+        if share is not None and (isinstance(share, bool) or not isinstance(share, int | float)):
             raise InputError("canary", share, "give a share of the requests, 0 to 1")
         self._bridge.set_mode(str(given.get("mode", self._bridge.decider.mode)), share)
         return self.state()
 
     async def _policy(self, given: dict[str, Any]) -> dict[str, Any]:
         """``{"policy": "aladdin_plus"}``: by name or file; the one before stays where it cannot be made."""
-        self._bridge.exchange(str(given.get("policy", "")))
+        await self._bridge.exchange(str(given.get("policy", "")))
         return self.state()
 
     async def _scale(self, given: dict[str, Any]) -> dict[str, Any]:
         """``{"workers": [3]}``: once, within the limits; the policy may want otherwise at the next heartbeat."""
         wanted = given.get("workers")
         types = len(self._bridge.scenario.fleet.types)
-        if not isinstance(wanted, list) or len(wanted) != types or not all(isinstance(n, int) for n in wanted):
+        if not isinstance(wanted, list) or len(wanted) != types or not all(type(n) is int for n in wanted):
             raise InputError("workers", wanted, f"give {types} whole numbers, one for each worker type")
         limits = self._bridge.pool.limits
         if not all(limits.minimum <= n <= limits.maximum for n in wanted):
@@ -104,6 +105,12 @@ class Admin:
             raise InputError("undo", undo, "give true or false")
         workers[slot].drain(not undo)
         return self.state()
+
+
+def _check_caller(request: web.Request) -> None:
+    """Refuse what a page in an operator's browser may send without being asked to."""
+    if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none":
+        raise Problem(403, "forbidden", "admin calls are not for web pages: use a program such as curl")
 
 
 async def _object(request: web.Request) -> dict[str, Any]:

@@ -97,8 +97,8 @@ def _of_prompt(prompt: Any) -> tuple[int, list[str]]:
         return 0, []
     if isinstance(prompt[0], int):
         return len(prompt), []
-    parts = [_of_prompt(each) for each in prompt]
-    return sum(tokens for tokens, _ in parts), [text for _, texts in parts for text in texts]
+    texts = [each for each in prompt if isinstance(each, str)]
+    return sum(len(each) for each in prompt if isinstance(each, list)), texts
 
 
 def _texts_in(message: Any) -> list[str]:

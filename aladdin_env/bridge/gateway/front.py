@@ -57,7 +57,6 @@ class Front:
         self._lengths = lengths
         self._settings = settings
         self._keys = [f"Bearer {key}".encode() for key in settings.api_keys]
-        self._own = frozenset({"authorization"} if self._keys else ())  # a key that is meant for us
 
     def routes(self) -> list[web.RouteDef]:
         """Routes of the listener for clients; whatever else they ask goes to a worker as it is."""
@@ -81,6 +80,9 @@ class Front:
             except web.HTTPRequestEntityTooLarge:
                 limit = self._settings.max_body_bytes
                 return Problem(413, "body_too_large", f"a body has at most {limit} bytes").response(identity)
+            except web.RequestPayloadError as error:
+                why = " ".join(str(error).split())[:200]
+                return Problem(400, "invalid_body", f"the body cannot be read: {why}").response(identity)
             except (ConnectionResetError, aiohttp.ClientConnectionResetError):
                 raise asyncio.CancelledError from None  # nobody is there to be answered
             except Exception:
@@ -90,29 +92,38 @@ class Front:
         return guarded
 
     def _check_key(self, request: web.Request) -> None:
-        if not self._keys or request.path in OPEN:
+        if not self._keys or (request.path in OPEN and request.method in ("GET", "HEAD")):
             return
-        given = request.headers.get("Authorization", "").encode()
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
         if not any([hmac.compare_digest(given, key) for key in self._keys]):  # all of them: time tells nothing
             raise Problem(401, "invalid_api_key", "give one of the bridge's API keys as a bearer token")
 
     async def _placed(self, request: web.Request, identity: str) -> web.StreamResponse:
         """A request for tokens."""
         asked.check_content_type(request.content_type)
-        read = asked.read(request.path, await request.read())
+        read = asked.read(request.path, await self._body(request))
         lengths = self._lengths
         prompt_tokens = await lengths.counted(request.path, read) if lengths.needs_counting(read) else lengths.of(read)
         try:
             ticket = self._dispatcher.enter(identity, prompt_tokens, self._classes.of(request.headers), read.streams)
         except Shed as refused:
             raise shed(refused, self._dispatcher.queueing.max_hold_s) from None
-        headers = forwarded(request.headers.items(), identity, self._own)
+        headers = forwarded(request.headers.items(), identity, self._settings.drops)
         try:
             return await self._proxy.serve(request, Job(request.raw_path, headers, read, ticket))
         except Shed as refused:
             raise shed(refused, self._dispatcher.queueing.max_hold_s) from None
         finally:
             self._dispatcher.leave(ticket)  # where it has not ended otherwise: the client hung up
+
+    async def _body(self, request: web.Request) -> bytes:
+        if request.content.is_eof():  # it is here already, as nearly always
+            return await request.read()
+        try:
+            async with asyncio.timeout(self._settings.body_s):
+                return await request.read()
+        except TimeoutError:
+            raise Problem(408, "body_too_slow", f"the body took more than {self._settings.body_s:g} s") from None
 
 
 def make_app(front: Front, own: Mapping[str, Handler], settings: GatewaySettings) -> web.Application:

@@ -14,8 +14,8 @@ _OF_A_CONNECTION = frozenset({
     "transfer-encoding", "upgrade", "host", "content-length", "expect",
 })  # fmt: skip
 _NONE: frozenset[str] = frozenset()
-_NOT_FORWARDED = _OF_A_CONNECTION | {REQUEST_ID.lower()}
-_NOT_RETURNED = _NOT_FORWARDED | {"server", "date"}
+_NOT_RETURNED = _OF_A_CONNECTION | {REQUEST_ID.lower(), "server", "date"}
+_NOT_FORWARDED = _OF_A_CONNECTION | {REQUEST_ID.lower(), "content-encoding"}  # a body is unpacked when it is read
 _LONGEST_ID = 256
 _ids = random.Random()  # of the system's entropy: names, no secrets
 

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from aladdin_env.bridge.gateway.client import Client
 from aladdin_env.bridge.gateway.headers import REQUEST_ID, forwarded, returned
 from aladdin_env.bridge.gateway.problems import Problem
-from aladdin_env.bridge.gateway.upstream import Unanswered, Upstream
-from aladdin_env.bridge.workers.worker import LiveWorker
+from aladdin_env.bridge.gateway.settings import GatewaySettings
+from aladdin_env.bridge.gateway.upstream import Answer, Unanswered, Upstream
+from aladdin_env.bridge.workers.worker import Lease, LiveWorker
 
+_AGAIN_S = 2.0
 _MODELS_S = 5.0  # longest wait for a worker's list of models
-# Nobody's business through a router: they would change a worker under the policy's feet.
-_CLOSED = frozenset({
-    "/sleep", "/wake_up", "/pause", "/resume", "/reset_prefix_cache", "/reset_mm_cache", "/collective_rpc",
-    "/scale_elastic_ep", "/start_profile", "/stop_profile", "/update_weights", "/v1/load_lora_adapter",
-    "/v1/unload_lora_adapter",
-})  # fmt: skip
+# Nobody's business through a router: they would change a worker under the policy's feet. Unknown paths pass, for the
+# next version of vLLM has more; so this list must grow with it.
+_CLOSED = re.compile(
+    r"/(sleep|wake_up|is_sleeping|pause|resume|is_paused|reset_\w+|collective_rpc|scale_elastic_ep|is_scaling_elastic_ep"
+    r"|start_profile|stop_profile|abort_requests|server_info|shutdown\w*|release_\w+|init_weight\w*|start_weight\w*"
+    r"|finish_weight\w*|update_weight\w*|weight_\w+|v1/load_lora_adapter|v1/unload_lora_adapter)"
+)
 
 
 class Others:
@@ -29,11 +34,13 @@ class Others:
     Args:
         workers: All slots.
         upstream: Reaches them.
+        settings: Of the front.
     """
 
-    def __init__(self, workers: Sequence[LiveWorker], upstream: Upstream) -> None:
+    def __init__(self, workers: Sequence[LiveWorker], upstream: Upstream, settings: GatewaySettings) -> None:
         self._workers = workers
         self._upstream = upstream
+        self._settings = settings
 
     async def models(self, request: web.Request, identity: str) -> web.StreamResponse:
         """``/v1/models``: every model that any READY worker serves, once."""
@@ -48,27 +55,43 @@ class Others:
         return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def passed(self, request: web.Request, identity: str) -> web.StreamResponse:
-        """Any other path, to one worker, body and answer as they are."""
-        if request.path in _CLOSED:
-            raise Problem(403, "forbidden", f"{request.path} is for whoever runs the worker: ask it directly")
-        worker = min(self._ready(), key=lambda one: one.in_flight, default=None)
-        if worker is None:
-            raise Problem(503, "no_worker", "no worker is ready", 2.0)
+        """Any other path, to one worker, body and answer as they are; to another where the first does not answer."""
+        _check_path(request)
         body = await request.read() if request.can_read_body else None
-        headers = forwarded(request.headers.items(), identity)
-        with worker.lease() as lease:
-            try:
-                answer = await self._upstream.send(request.method, worker.url, request.raw_path, headers, body)
-            except Unanswered as error:
-                lease.report_failure(str(error)[:200])
-                raise Problem(502, "worker_failed", "the worker did not answer") from None
-            with answer:
-                out = web.StreamResponse(status=answer.status, headers=returned(answer.headers, identity))
-                await out.prepare(request)
-                while data := await answer.some():
-                    await out.write(data)
-                await out.write_eof()
-                return out
+        headers = forwarded(request.headers.items(), identity, self._settings.drops)
+        ready = sorted(self._ready(), key=lambda one: one.in_flight)
+        if not ready:
+            raise Problem(503, "no_worker", "no worker is ready", _AGAIN_S)
+        for worker in ready[: 1 + self._settings.retries]:
+            with worker.lease() as lease:
+                try:
+                    answer = await self._upstream.send(
+                        request.method, worker.url, request.raw_path, headers, body, whole=False
+                    )
+                except Unanswered as error:
+                    lease.report_failure(str(error)[:200])
+                    continue
+                with answer:
+                    return await self._pass_on(request, identity, worker, lease, answer)
+        raise Problem(502, "worker_failed", "no worker answered", _AGAIN_S)
+
+    async def _pass_on(
+        self, request: web.Request, identity: str, worker: LiveWorker, lease: Lease, answer: Answer
+    ) -> web.StreamResponse:
+        headers = returned(answer.headers, identity)
+        if "Location" in headers:  # workers' addresses are not for clients
+            headers["Location"] = headers["Location"].removeprefix(worker.url)
+        out = web.StreamResponse(status=answer.status, headers=headers)
+        await out.prepare(request)
+        client = Client(request, out, self._settings.stall_s)
+        try:
+            while data := await answer.some():
+                await client.write(data)
+        except Unanswered as error:
+            lease.report_failure(str(error)[:200])
+            client.hang_up()
+            raise asyncio.CancelledError from None
+        return await client.end(b"")
 
     def _ready(self) -> list[LiveWorker]:
         return [worker for worker in self._workers if worker.takes_new]
@@ -82,3 +105,13 @@ class Others:
             return []
         models = data.get("data") if isinstance(data, dict) else None
         return [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
+
+
+def _check_path(request: web.Request) -> None:
+    """Refuse what is not for clients, however it is written, and what is no path of a worker at all."""
+    path = request.path
+    parts = path.split("/")
+    if not request.raw_path.startswith("/") or "" in parts[1:-1] or "." in parts or ".." in parts:
+        raise Problem(400, "invalid_path", "give a path without empty parts and dots")
+    if _CLOSED.fullmatch(path.rstrip("/")):
+        raise Problem(403, "forbidden", f"{path} is for whoever runs the worker: ask it directly")

@@ -41,8 +41,14 @@ class Problem(Exception):
             headers["Retry-After"] = str(max(1, round(self.retry_after_s)))
         return web.Response(status=self.status, body=self.body(), content_type="application/json", headers=headers)
 
-    def event(self) -> bytes:
-        """As an event of a stream that has begun already."""
+    def event(self, path: str) -> bytes:
+        """As an event of a stream that has begun already, in the manner of the API that was asked."""
+        if path.startswith("/v1/messages"):
+            told = {"type": "error", "error": {"type": "api_error", "message": self.message}}
+            return b"event: error\ndata: " + json.dumps(told).encode() + b"\n\n"
+        if path.startswith("/v1/responses"):
+            told_flat = {"type": "error", "code": self.reason, "message": self.message, "param": None}
+            return b"event: error\ndata: " + json.dumps(told_flat).encode() + b"\n\n"
         return b"data: " + self.body() + b"\n\n"
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
 from aladdin_env.bridge.dispatcher import Dispatcher, Shed
 from aladdin_env.bridge.events import Ticket
 from aladdin_env.bridge.gateway.asked import Asked
+from aladdin_env.bridge.gateway.client import Client
 from aladdin_env.bridge.gateway.headers import returned
 from aladdin_env.bridge.gateway.lengths import PromptLengths
 from aladdin_env.bridge.gateway.problems import PassedOn, Problem
@@ -26,6 +25,7 @@ from aladdin_env.bridge.workers.worker import Lease, LiveWorker
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 #: An error of the worker that says it is full, not broken.
 _FULL = frozenset({429, 503})
+_PLAIN = 500
 _BUDGET_WINDOW_S, _FREE_RETRIES = 60.0, 10
 _AGAIN_S = 2.0
 
@@ -40,18 +40,23 @@ class Budget:
 
     def note(self) -> None:
         """A request."""
-        self._asked.append(time.monotonic())
+        now = time.monotonic()
+        self._forget(now)
+        self._asked.append(now)
 
     def take(self) -> bool:
         """Whether one more retry is allowed; it counts."""
         now = time.monotonic()
-        for times in (self._asked, self._retried):
-            while times and times[0] < now - _BUDGET_WINDOW_S:
-                times.popleft()
+        self._forget(now)
         if len(self._retried) >= _FREE_RETRIES + self._share * len(self._asked):
             return False
         self._retried.append(now)
         return True
+
+    def _forget(self, now: float) -> None:
+        for times in (self._asked, self._retried):
+            while times and times[0] < now - _BUDGET_WINDOW_S:
+                times.popleft()
 
 
 class Job(NamedTuple):
@@ -75,10 +80,12 @@ class Broken(Exception):
 
     Attributes:
         problem: What the client is told if nobody else can answer either.
+        is_suspicion: Whether the request itself may be the reason.
     """
 
-    def __init__(self, reason: str, problem: Problem | None = None) -> None:
+    def __init__(self, reason: str, problem: Problem | None = None, *, is_suspicion: bool = False) -> None:
         super().__init__(reason)
+        self.is_suspicion = is_suspicion
         self.problem = problem or Problem(503, "worker_failed", f"the worker did not answer ({reason})", _AGAIN_S)
 
 
@@ -115,7 +122,7 @@ class Proxy:
             Problem: what the client is to be told instead.
         """
         self._budget.note()
-        ticket, tries = job.ticket, 0
+        ticket, suspects = job.ticket, list[Lease]()
         while True:
             if not self._dispatcher.place(ticket):
                 await self._dispatcher.wait(ticket)
@@ -124,20 +131,20 @@ class Proxy:
                 try:
                     answer = await self._ask(worker, lease, job)
                 except Broken as fault:
-                    if tries < self._settings.retries and self._budget.take():
-                        tries += 1
+                    if fault.is_suspicion:
+                        suspects.append(lease)
+                    if ticket.retries < self._settings.retries and self._budget.take():
                         self._dispatcher.take_back(ticket, str(fault))
                         continue
                     self._dispatcher.fail(ticket, str(fault))
                     raise fault.problem from None
+                for suspect in suspects:
+                    suspect.report_failure("HTTP 500, where another worker answered")
                 with answer:
                     return await self._pass_on(request, job, lease, answer)
 
     async def _ask(self, worker: LiveWorker, lease: Lease, job: Job) -> Answer:
         """The worker's answer, once there is something of it to be passed on.
-
-        A stream's head says nothing yet: vLLM sends it before it has looked at the prompt. Until the first bytes of the
-        body the client has seen nothing, and another worker can be asked.
 
         Raises:
             Broken: there is none, or one that says that somebody else should be asked.
@@ -145,36 +152,27 @@ class Proxy:
         try:
             answer = await self._upstream.send("POST", worker.url, job.path, job.headers, job.asked.body)
         except Unanswered as error:
-            raise self._gone(error, lease) from None
-        if answer.status in _RETRIED:
-            with answer:
-                raise await self._refusal(answer, lease)
-        try:
-            await answer.arrived()
-        except BaseException as error:  # of the client, too
-            answer.close()
-            if isinstance(error, Unanswered):
-                raise self._gone(error, lease) from None
-            raise
-        lease.report_success()
-        return answer
-
-    def _gone(self, error: Unanswered, lease: Lease) -> Broken:
-        lease.report_failure(_told(error))
-        return Broken(_told(error))
+            lease.report_failure(_told(error))
+            raise Broken(_told(error)) from None
+        if answer.status not in _RETRIED:
+            lease.report_success()
+            return answer
+        with answer:
+            raise await self._refusal(answer, lease)
 
     async def _refusal(self, answer: Answer, lease: Lease) -> Broken:
-        """An answer with a status that another worker may not give."""
+        """An answer with a status that another worker may not give.
+
+        A plain 500 may be the request's fault as well as the worker's: which one, the next worker's answer shows. So no
+        client can put workers out of service by a request that none of them can take.
+        """
         reason = f"HTTP {answer.status}"
         if answer.status in _FULL or answer.status == 408:
             lease.report_success()
-        else:
+        elif answer.status != _PLAIN:
             lease.report_failure(reason)
-        try:
-            body = await answer.read()
-        except Unanswered:
-            return Broken(reason)
-        return Broken(reason, PassedOn(answer.status, body, answer.headers))
+        passed_on = PassedOn(answer.status, await answer.read(), answer.headers)
+        return Broken(reason, passed_on, is_suspicion=answer.status == _PLAIN)
 
     async def _pass_on(self, request: web.Request, job: Job, lease: Lease, answer: Answer) -> web.StreamResponse:
         headers = returned(answer.headers, job.ticket.id)
@@ -196,6 +194,7 @@ class Proxy:
     ) -> web.StreamResponse:
         out = web.StreamResponse(status=answer.status, headers=headers)
         await out.prepare(request)
+        client = Client(request, out, self._settings.stall_s)
         stream, ticket = Stream(job.asked.hides_usage), job.ticket
         try:
             while data := await answer.some():
@@ -204,30 +203,21 @@ class Proxy:
                 if stream.tokens > before:
                     self._dispatcher.grew(ticket, stream.tokens - before)
                 if shown:
-                    await out.write(shown)
-            rest = stream.close()
-        except aiohttp.ClientConnectionResetError:  # the client's side
-            raise asyncio.CancelledError from None
+                    await client.write(shown)
         except Unanswered as error:
-            return await self._broken_off(out, ticket, lease, _told(error))
+            self._failed(ticket, lease, _told(error))
+            problem = Problem(502, "worker_failed", f"the worker broke off its answer ({_told(error)})")
+            return await client.end(stream.gap + problem.event(job.path))
+        if stream.error is not None and not stream.is_done:  # the worker's own event has told the client
+            self._failed(ticket, lease, "the worker failed")
+            return await client.end(stream.close())
+        rest = stream.close()
         if not stream.is_done:
-            reason = "the stream ended before the answer was complete" if stream.error is None else "the worker failed"
-            return await self._broken_off(out, ticket, lease, reason, stream.error is not None)
+            self._failed(ticket, lease, "an incomplete answer")
+            problem = Problem(502, "worker_failed", "the stream ended before the answer was complete")
+            return await client.end(stream.gap + problem.event(job.path))
         self._finish(job, stream.prompt_tokens, 0)
-        if rest:
-            await out.write(rest)
-        await out.write_eof()
-        return out
-
-    async def _broken_off(
-        self, out: web.StreamResponse, ticket: Ticket, lease: Lease, reason: str, is_told: bool = False
-    ) -> web.StreamResponse:
-        """The answer ends in the middle: an event says so, unless the worker's own did, and the stream is closed."""
-        self._failed(ticket, lease, reason)
-        if not is_told:
-            await out.write(Problem(502, "worker_failed", f"the worker broke off its answer ({reason})").event())
-        await out.write_eof()
-        return out
+        return await client.end(rest)
 
     def _failed(self, ticket: Ticket, lease: Lease, reason: str) -> None:
         lease.report_failure(reason)

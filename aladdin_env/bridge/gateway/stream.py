@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from aladdin_traces.checks import TOKENS_MAX
+
 _DONE = b"[DONE]"
 _ENDED = frozenset({"response.completed", "response.incomplete", "response.failed", "message_stop"})
 _GROWS = frozenset({"response.output_text.delta", "response.reasoning_text.delta", "content_block_delta"})
@@ -58,6 +60,11 @@ class Stream:
         is_shown = self._note(rest) if rest else False
         return rest if self._hides and is_shown else b""
 
+    @property
+    def gap(self) -> bytes:
+        """What ends the event of which the client has seen only a part; b"": it has seen none."""
+        return b"\n\n" if self._rest and not self._hides else b""
+
     def _note(self, event: bytes) -> bool:
         """Count an event; whether it is the client's."""
         at = event.find(b"data:")
@@ -75,6 +82,7 @@ class Stream:
 
     def _note_read(self, event: Mapping[str, Any], data: bytes) -> bool:
         kind = event.get("type")
+        kind = kind if isinstance(kind, str) else ""
         if event.get("error") is not None or kind == "error":
             self.error = data
         elif kind in _GROWS:
@@ -87,8 +95,8 @@ class Stream:
         usage = event.get("usage")
         if not isinstance(usage, dict):
             return True
-        self.tokens = int(usage.get("completion_tokens") or usage.get("output_tokens") or self.tokens)
-        self.prompt_tokens = int(usage.get("prompt_tokens") or usage.get("input_tokens") or 0) or self.prompt_tokens
+        self.tokens = _count(usage, "completion_tokens", "output_tokens") or self.tokens
+        self.prompt_tokens = _count(usage, "prompt_tokens", "input_tokens") or self.prompt_tokens
         return bool(choices) or not self._hides
 
     def _note_choice(self, choice: Any) -> None:
@@ -111,5 +119,10 @@ def tokens_of(body: bytes) -> tuple[int | None, int]:
     usage = answer.get("usage") if isinstance(answer, dict) else None
     if not isinstance(usage, dict):
         return None, 0
-    prompt = usage.get("prompt_tokens") or usage.get("input_tokens")
-    return (int(prompt) if prompt else None), int(usage.get("completion_tokens") or usage.get("output_tokens") or 0)
+    return _count(usage, "prompt_tokens", "input_tokens") or None, _count(usage, "completion_tokens", "output_tokens")
+
+
+def _count(usage: Mapping[str, Any], *names: str) -> int:
+    """The first of these numbers of tokens that is one; 0: there is none."""
+    counts = (usage.get(name) for name in names)
+    return next((count for count in counts if type(count) is int and 0 < count <= TOKENS_MAX), 0)

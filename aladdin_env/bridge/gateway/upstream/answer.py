@@ -43,14 +43,6 @@ class Answer:
         """Whether it is an event stream."""
         return self.content_type == "text/event-stream"
 
-    async def arrived(self) -> None:
-        """Until there is something to be passed on: the first bytes of a stream, all of anything else.
-
-        Raises:
-            Unanswered: it breaks off before.
-        """
-        await self._connection.arrived(whole=not self.is_stream)
-
     async def read(self) -> bytes:
         """The whole body.
 
@@ -69,14 +61,10 @@ class Answer:
         await self._connection.arrived(whole=False)
         return self._connection.taken()
 
-    def close(self) -> None:
-        """Give its connection back; it is kept where the whole answer has come."""
-        self._release(self._connection)
-
     def __enter__(self) -> Answer:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._release(self._connection)

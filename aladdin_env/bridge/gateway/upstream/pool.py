@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from aladdin_env.bridge.gateway.settings import GatewaySettings
 from aladdin_env.bridge.gateway.upstream.answer import Answer
 from aladdin_env.bridge.gateway.upstream.connection import Connection, Unanswered
+from aladdin_env.bridge.workers.address import authorization
 
 _KEEP_S = 4.0  # vLLM closes idle connections after 5 s: whoever reuses one later sends into a closed one
 _TICK_S = 0.25
@@ -37,6 +38,7 @@ class Upstream:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
+        self._key = tuple(authorization(settings.worker_key_env).items())
         self._free: dict[str, list[Connection]] = {}
         self._all: set[Connection] = set()
         self._watch: asyncio.Task[None] | None = None
@@ -62,9 +64,19 @@ class Upstream:
         self._free.clear()
 
     async def send(
-        self, method: str, url: str, path: str, headers: Iterable[tuple[str, str]], body: bytes | None
+        self,
+        method: str,
+        url: str,
+        path: str,
+        headers: Iterable[tuple[str, str]],
+        body: bytes | None,
+        *,
+        whole: bool = True,
     ) -> Answer:
         """Send a request: once more, on a new connection, where the worker had closed the one that was kept.
+
+        The answer is there once the first bytes of an event stream have come, and all of anything else. A stream's head
+        says nothing yet: vLLM sends it before it has looked at the prompt.
 
         Args:
             method: Such as POST.
@@ -72,30 +84,33 @@ class Upstream:
             path: With its query, in the very bytes of the client: ``%2F`` stays what it is.
             headers: All but Host and Content-Length.
             body: None: none is sent.
+            whole: Otherwise the first bytes are enough of anything.
 
         Raises:
-            Unanswered: no head of an answer came in time.
+            Unanswered: that did not come in time.
         """
         place = _place(url)
-        message = _message(method, place, path, headers, body)
+        message = _message(method, place, path, (*headers, *self._key), body)
         kept = self._kept(url)
         if kept is not None:
             try:
-                return await self._ask(kept, url, message, method)
+                return await self._ask(kept, url, message, method, whole)
             except Unanswered as fault:
                 if not fault.was_closed:
                     raise
-        return await self._ask(await self._connect(place), url, message, method)
+        return await self._ask(await self._connect(place), url, message, method, whole)
 
-    async def _ask(self, connection: Connection, url: str, message: bytes, method: str) -> Answer:
+    async def _ask(self, connection: Connection, url: str, message: bytes, method: str, whole: bool) -> Answer:
         settings = self._settings
         try:
             connection.send(message, settings.first_byte_s, settings.idle_s, is_bare=method == "HEAD")
             await connection.head()
+            answer = Answer(connection, partial(self._release, url))
+            await connection.arrived(whole and not answer.is_stream)
         except BaseException:  # the client may have hung up: the worker must notice
             self._drop(connection)
             raise
-        return Answer(connection, partial(self._release, url))
+        return answer
 
     async def _connect(self, place: _Place) -> Connection:
         loop = asyncio.get_running_loop()

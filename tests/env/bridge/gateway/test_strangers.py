@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .test_front import scene
+from .scene import scene
 
 KEY = b"Bearer sk-my-secret"
 

@@ -277,7 +277,7 @@ def test_a_slow_reader_holds_the_worker_back_and_is_not_taken_for_its_silence() 
                 sent += 1 << 16
 
         async with scripted(script, idle_s=0.2) as (server, upstream):
-            with await post(server, upstream) as answer:
+            with await upstream.send("GET", server.url, "/", [], None, whole=False) as answer:
                 await asyncio.sleep(1.0)  # nobody reads: five times as long as a worker may be silent
                 held_back_at, got = sent, 0
                 while data := await answer.some():
