@@ -2,7 +2,8 @@
 
 Guard rails stand outside every policy. They are applied in this order, and each that changes something is named:
 ``stale`` (metrics are too old: nothing is stopped), ``canary`` (under ``canary`` one worker more or less than there
-is), ``step`` (so many workers at a time), ``cooldown`` (nothing is stopped so soon after the last change), ``limits``
+is), ``infeasible`` (an empty worker could not meet the objectives: no more are started), ``step`` (so many workers at a
+time), ``cooldown`` (nothing is stopped so soon after the last change), ``limits``
 (fewest and most workers), ``budget`` (GPUs in all). Under ``shadow`` the baseline's scaler acts. What loads or is busy
 is never stopped: that is the pool's promise.
 """
@@ -23,6 +24,7 @@ from aladdin_env.bridge.live_cluster import LiveCluster
 from aladdin_env.bridge.workers.pool import WorkerPool
 from aladdin_env.errors import OutsideFault
 from aladdin_env.policy import Combined
+from aladdin_env.simulator import laws
 from aladdin_env.simulator.state import FAILED, READY, STARTING
 from aladdin_traces import checks
 
@@ -150,6 +152,7 @@ class ControlLoop:
         for name, rail in (
             ("stale", self._not_blindly),
             ("canary", self._by_one),
+            ("infeasible", self._only_if_it_helps),
             ("step", self._by_steps),
             ("cooldown", self._not_too_soon),
             ("limits", self._within_limits),
@@ -167,6 +170,18 @@ class ControlLoop:
 
     def _by_one(self, wanted: tuple[int, ...], standing: tuple[int, ...], now_s: float) -> tuple[int, ...]:
         return _near(wanted, standing, 1) if self._decider.mode == CANARY else wanted
+
+    def _only_if_it_helps(self, wanted: tuple[int, ...], standing: tuple[int, ...], now_s: float) -> tuple[int, ...]:
+        helps = [self._can_meet(kind) for kind in range(len(wanted))]
+        return tuple(n if can else min(n, was) for n, was, can in zip(wanted, standing, helps, strict=True))
+
+    def _can_meet(self, kind: int) -> bool:
+        """Whether an empty worker of a type meets the objectives of any class of the scenario."""
+        table = self._cluster.world.laws
+        first_s = laws.prefill_time(table, kind, 1.0, 1.0) + table[kind, laws.OVERHEAD]
+        step_s = laws.decode_time(table, kind, 1, 1.0)
+        objectives = self._cluster.view.slo[: max(1, len(self._cluster.view.scenario.slo.classes))]
+        return any(first_s <= ttft_s and step_s <= atgt_s for ttft_s, atgt_s in objectives.tolist())
 
     def _by_steps(self, wanted: tuple[int, ...], standing: tuple[int, ...], now_s: float) -> tuple[int, ...]:
         return _near(wanted, standing, self._guards.step)

@@ -139,15 +139,21 @@ class Decider:
         except Exception as error:
             self._report(self.policy, error)
             return self._first_of(self.fallbacks, row, now_s)
+        if self._was_in_time(start):
+            return answer, self.policy.name
+        self._fell_back("deadline")
+        return self._first_of(self.fallbacks, row, now_s)
+
+    def _was_in_time(self, start: float) -> bool:
+        """Whether the policy's answer has come within its deadline; it is left out after too many that have not."""
         if self._clock() - start <= self.deadline_s:
             self._slow = 0
-            return answer, self.policy.name
+            return True
         self._slow += 1
         if self._slow >= _SLOW_IN_A_ROW:
             self._slow = 0
             self._left_out_until_s = self._clock() + _LEFT_OUT_S
-        self._fell_back("deadline")
-        return self._first_of(self.fallbacks, row, now_s)
+        return False
 
     def _first_of(self, policies: Sequence[Combined], row: int, now_s: float) -> tuple[int, str]:
         """The answer of the first that has one; HOLD where none has."""
@@ -159,11 +165,17 @@ class Decider:
         return HOLD, "nobody"
 
     def _asked_quietly(self, row: int, now_s: float) -> int | None:
+        """What the policy would do; None where it fails, or is left out as too slow: requests wait for it here, too."""
+        start = self._clock()
+        if start < self._left_out_until_s:
+            return None
         try:
-            return self._cluster.ask(self.policy, row, now_s)
+            answer = self._cluster.ask(self.policy, row, now_s)
         except Exception as error:
             self._report(self.policy, error)
             return None
+        self._was_in_time(start)
+        return answer
 
     def _report(self, policy: Combined, error: Exception) -> None:
         self._fell_back("bad answer" if isinstance(error, InputError) else "exception")

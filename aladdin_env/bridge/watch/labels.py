@@ -13,7 +13,7 @@ SHED = (
     "too_many_requests", "queue_full", "queue_timeout", "rejected", "no_worker", "too_long", "shutting_down",
 )  # fmt: skip
 FALLBACKS = ("slow", "deadline", "exception", "bad answer", "scaling failed")
-RAILS = ("stale", "canary", "step", "cooldown", "limits", "budget", "pool failed")
+RAILS = ("stale", "canary", "infeasible", "step", "cooldown", "limits", "budget", "pool failed")
 MISSES = ("ttft", "atgt", "unserved")
 ANSWERS = PLACED, HELD, REJECTED = "placed", "held", "rejected"
 #: Who decided where no policy was asked, or none had an answer.

@@ -125,3 +125,14 @@ def test_heartbeats_keep_their_pace() -> None:
         asyncio.run(loop.run())
     assert slept == pytest.approx([2.0, 1.9, 0.0, 1.9, 1.9], abs=0.11)
     assert scene.cluster.view.cluster["beats"] == 4
+
+
+def test_no_worker_is_started_that_could_not_help() -> None:
+    """Objectives that an empty worker misses: more of them would miss them, too."""
+    scene, pool, loop = looped([9])
+    scene.cluster.world.slo[:] = (1.0, 0.0001)
+    assert beaten(loop).rails == ("infeasible",) and pool.wanted == (4,)
+    scene.cluster.world.slo[:] = (0.0001, 1.0)
+    assert beaten(loop).rails == ("infeasible",) and pool.wanted == (4,)
+    scene.cluster.world.slo[:] = (1.0, 1.0)
+    assert "infeasible" not in beaten(loop).rails and pool.wanted == (8,)

@@ -61,6 +61,20 @@ def test_a_policy_that_is_too_slow_is_left_out_for_a_while() -> None:
     assert scene.sent("again").by == "answers"
 
 
+def test_a_policy_in_shadow_that_is_too_slow_is_not_asked_for_a_while() -> None:
+    asked = 0
+
+    def slow(view: object) -> int:
+        nonlocal asked
+        asked += 1
+        scene.clock.now_s += 0.003
+        return 1
+
+    scene = Scene(Answers(slow), mode=SHADOW)
+    assert [scene.sent(str(k)).shadow for k in range(5)] == [1, 1, 1, None, None]
+    assert asked == 3 and scene.heard.of("fell back") == []
+
+
 def test_policies_are_exchanged_while_requests_run() -> None:
     scene = Scene("round_robin")
     assert [scene.sent(str(k)).slot for k in range(3)] == [0, 1, 0]
