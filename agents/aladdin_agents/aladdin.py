@@ -32,6 +32,7 @@ from aladdin_env.policy import placement_kernel
 from aladdin_env.scenario import Scenario
 from aladdin_env.simulator.router import can_place
 from aladdin_env.simulator.state import DECODE_ROLE, HOLD, NEW, PREFILL_ROLE, REJECT, Array
+from aladdin_traces import checks
 
 # Layout of the kernel's memory: the parameters of Settings in their order, then what it remembers, then working space.
 _THETA, _GAMMA, _AHEAD, _FRESH, _STRETCH, _HOLD_SHARE, _REBALANCE, _TARGET, _GROUPS, _AFFINITY, _SHED = range(11)
@@ -53,7 +54,8 @@ class Settings:
         theta: Share of ATGT that the steady pace of a worker may take, above 0.
         gamma: Share of the KV memory that the expected peak may take, above 0.
         ahead: Tokens (q) over which the promise to running requests is kept; 1 is the any-time guarantee.
-        fresh_ahead: The same for requests that are being prefilled; 0 promises them nothing.
+        fresh_ahead: The same for requests that are being prefilled; 0 promises them nothing. Outputs shorter than that
+            may lose their pace on any fleet, however large.
         stretch: 1: before anything is held or broken, a worker is taken on which only the long run speaks against it
             (steady pace, KV peak to come) while the present does not, the least loaded of them; 0: never.
         hold_share: A request that no worker can take is held until this share of its TTFT is gone or would be gone with
@@ -70,7 +72,7 @@ class Settings:
     theta: float = 0.9
     gamma: float = 0.95
     ahead: float = 1.0
-    fresh_ahead: float = 8.0
+    fresh_ahead: float = 1.0
     stretch: float = 1.0
     hold_share: float = 0.7
     rebalance: float = 1.0
@@ -81,17 +83,15 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("theta", "gamma"):
-            if not 0 < getattr(self, name) <= 1:
-                raise InputError(f"aladdin.{name}", getattr(self, name), "give a number above 0, at most 1")
-        if not 0 < self.ahead < np.inf:
-            raise InputError("aladdin.ahead", self.ahead, "give a finite number above 0")
+            checks.number(f"aladdin.{name}", getattr(self, name), above=0.0, high=1.0)
+        checks.number("aladdin.ahead", self.ahead, above=0.0)
         for name in ("fresh_ahead", "stretch", "rebalance", "shed"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise InputError(f"aladdin.{name}", getattr(self, name), "give a finite number, 0 or more")
+            checks.number(f"aladdin.{name}", getattr(self, name), low=0.0)
         for name in ("hold_share", "target", "affinity"):
-            if not 0 <= getattr(self, name) < 1:
+            if not 0 <= checks.number(f"aladdin.{name}", getattr(self, name)) < 1:
                 raise InputError(f"aladdin.{name}", getattr(self, name), "give a share, 0 or more and below 1")
-        if self.groups != int(self.groups) or self.groups < 1:
+        groups = checks.number("aladdin.groups", self.groups)
+        if groups != int(groups) or groups < 1:
             raise InputError("aladdin.groups", self.groups, "give a whole number, 1 or more")
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from aladdin_agents import aladdin, baselines, headroom, literal
+from aladdin_agents import aladdin, baselines, headroom, literal, pack
 from aladdin_agents.tunable import TunableKernel, type_weights
 from aladdin_env.policy import Kernel
 from aladdin_env.scenario import Scenario
@@ -73,6 +73,11 @@ def make_least_headroom(scenario: Scenario) -> TunableKernel:
 def make_most_headroom(scenario: Scenario) -> TunableKernel:
     """Predicted latency, spread: llm-d's latency scorer, strategy "most"."""
     return headroom.make(scenario, headroom.most_headroom)
+
+
+def make_pack_to_cap(scenario: Scenario) -> TunableKernel:
+    """The fullest worker below a cap: AIBrix's slo-pack-load."""
+    return pack.make()
 
 
 _GROUP_SIZE = 64  # workers that one scheduler of a distributed one looks after

@@ -77,7 +77,7 @@ class ScalerSettings:
             checks.number(f"scaler.{name}", getattr(self, name), low=0.0)
         for name in ("rho", "rho_low", "rho_high"):
             checks.number(f"scaler.{name}", getattr(self, name), above=0.0, high=1.0)
-        if not 0 <= self.target < 1:
+        if not 0 <= checks.number("scaler.target", self.target) < 1:
             raise InputError("scaler.target", self.target, "give a share, 0 or more and below 1")
         if not self.rho_low <= self.rho_high:
             raise InputError("scaler.rho_low", self.rho_low, f"give at most rho_high, {self.rho_high}")
@@ -172,6 +172,7 @@ class AladdinScaler:
         self._rho = chosen.rho
         self._window = max(1, round(chosen.rate_window_s / scenario.heartbeat_s))
         self._load: deque[float] = deque(maxlen=2 * self._window)
+        self._rejected: deque[float] = deque([0.0], maxlen=self._window + 1)
         self._peaks = Peaks(scenario, chosen)
         self._agreeing = max(1, round(chosen.down_s / scenario.heartbeat_s))
         self._past: deque[list[int]] = deque(maxlen=_MOST_PATIENCE * self._agreeing)
@@ -183,6 +184,7 @@ class AladdinScaler:
 
     def scale(self, view: ClusterView) -> Sequence[int] | None:
         """Wanted workers per type."""
+        self._rejected.append(float(view.cluster["rejected"]))
         lengths = self._lengths.update(view)
         if lengths is None:
             return None
@@ -286,15 +288,18 @@ class AladdinScaler:
         """Move rho by the attainment of the last window: down quickly, up slowly, and only on evidence.
 
         A fleet that was overloaded lately says nothing of how full one may plan it, nor does one that was emptier than
-        planned.
+        planned. What was rejected has missed its objective: where a placement sheds, those that are served all meet it.
+        A steer does not see it so: those that ship were found without, and go on deciding as they did.
         """
         self._load.append(used)
         chosen = self._settings
         recent = self._recent(view)
-        finished = float(recent[:, 2].sum())
-        if chosen.target <= 0 or finished < chosen.least_finished or used < _TELLING * self._rho:
+        ended = float(recent[:, 2].sum())
+        if self._steer is None:
+            ended += self._rejected[-1] - self._rejected[0]
+        if chosen.target <= 0 or ended < chosen.least_finished or used < _TELLING * self._rho:
             return
-        misses = 1.0 - float(recent[:, 3].sum()) / finished
+        misses = 1.0 - float(recent[:, 3].sum()) / ended
         allowed = 1.0 - chosen.target
         if misses > allowed and max(self._load) <= 1.0:
             self._rho = max(chosen.rho_low, self._rho * 0.98)

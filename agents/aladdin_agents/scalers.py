@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from aladdin_agents.scale_aladdin import AladdinScaler
+from aladdin_agents.scale_planner import Planner
 from aladdin_agents.scale_reactive import Kpa, TargetUtilisation, TunedReactive
+from aladdin_agents.scale_saturation import Saturation
 from aladdin_agents.tunable import Settings
 from aladdin_env.scenario import Scenario
 from aladdin_env.view import ClusterView
@@ -45,3 +47,13 @@ def make_kpa(scenario: Scenario) -> Kpa:
 def make_tuned_reactive(scenario: Scenario) -> TunedReactive:
     """A tuned reactive rule."""
     return TunedReactive(scenario)
+
+
+def make_planner(scenario: Scenario) -> Planner:
+    """Dynamo's planner: forecast load over a profile's throughput."""
+    return Planner(scenario)
+
+
+def make_saturation(scenario: Scenario) -> Saturation:
+    """llm-d's Workload Variant Autoscaler: spare KV memory and spare queue."""
+    return Saturation(scenario)

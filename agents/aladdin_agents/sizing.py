@@ -17,7 +17,7 @@ import numpy.typing as npt
 from aladdin_env.errors import InputError
 from aladdin_env.latency import load_profile, profile_names
 from aladdin_env.scenario import SLO, Scenario, WorkerType
-from aladdin_traces import Trace
+from aladdin_traces import Trace, checks
 
 _LATE_SHARE = 0.005  # of the requests may queue too long for prefill: half of what an objective for 99 % allows
 _BUSIEST = 0.95  # a pool of prefill workers is never planned fuller than this
@@ -48,8 +48,7 @@ class Safety:
 
     def __post_init__(self) -> None:
         for name in ("theta", "decode", "gamma", "rho", "prefill"):
-            if not 0 < getattr(self, name) <= 1:
-                raise InputError(f"safety.{name}", getattr(self, name), "give a number above 0, at most 1")
+            checks.number(f"safety.{name}", getattr(self, name), above=0.0, high=1.0)
 
 
 @dataclass(frozen=True)

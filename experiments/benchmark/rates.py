@@ -16,6 +16,7 @@ import numpy as np
 from aladdin_agents.benchmark.scenarios import SPLITS, TARGET, Case, cases
 from aladdin_env.scenario import Failures, Scenario
 from aladdin_env.simulator.run import simulate
+from experiments.given import processes
 
 SEEDS = (900, 901, 902, 903)
 _PLACEMENT, _ROUTER = "aladdin", "least_request"
@@ -53,7 +54,7 @@ def line(case: Case) -> str:
 def main() -> None:
     """Print a line per scenario."""
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmark.rates", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=processes, default=2)
     asked = parser.parse_args()
     found = [case for split in SPLITS for task in ("placement", "joint") for case in cases(split, task)]
     with ProcessPoolExecutor(asked.jobs) as pool:

@@ -6,6 +6,7 @@ switched on one by one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,13 @@ from aladdin_agents import aladdin
 from aladdin_env.compare import Contender, estimate
 from aladdin_env.policy import Kernel
 from aladdin_env.scenario import Scenario
+from experiments.beyond.panels import above, panels
 from experiments.beyond.placements import search_space
 from experiments.beyond.script import Script
 from experiments.beyond.settings import Setting, fixed_fleets
-from experiments.beyond.tables import by_policy, with_half
+from experiments.beyond.tables import by_policy, holding, with_half
 from experiments.beyond.units import Fewest, Unit, together
-from experiments.paper.pictures import lanes, name_axes, new_figure
+from experiments.paper.pictures import lanes, name_axes
 from experiments.paper.shared import Asked, spread
 
 if TYPE_CHECKING:
@@ -68,24 +70,23 @@ def measure(setting: Setting, asked: Asked) -> pd.DataFrame:
     rows = []
     for name, found in together(units, asked).items():
         prices = [one.get("price_per_h", float("nan")) for one in found]
-        rows.append({"policy": name, "seeds": len(found)} | spread("price_per_h", estimate(prices, least=0.0)))
+        row = {"policy": name, "seeds": len(found), "held": sum(math.isfinite(price) for price in prices)}
+        rows.append(row | spread("price_per_h", estimate(prices, least=0.0)))
     return pd.DataFrame(rows)
 
 
 def told(table: pd.DataFrame) -> str:
     """Price per hour."""
-    return by_policy("price per hour", table, lambda row: with_half(row, "price_per_h", digits=1))
+    return by_policy("price per hour", table, lambda row: holding(row, with_half(row, "price_per_h", digits=1)))
 
 
 def figures(table: pd.DataFrame, titles: Mapping[str, str]) -> dict[str, Figure]:
     """A panel per setting."""
-    figure = new_figure(
-        "Parts of aladdin_plus: price of the fewest workers with 99 % attainment", len(titles), width=4.4
-    )
-    for axes, (name, title) in zip(figure.axes, titles.items(), strict=True):
-        rows = table[table["setting"] == name].rename(columns={"policy": "variant"})
-        lanes(axes, rows, "price_per_h", 1.0)
-        name_axes(axes, f"{name}. {title}", "price per hour", "")
+    text = "Parts of aladdin_plus: price of the fewest workers with 99 % attainment"
+    figure, each = panels(text, table, titles)
+    for axes, rows, title in each:
+        lanes(axes, rows.rename(columns={"policy": "variant"}), "price_per_h", 1.0)
+        name_axes(axes, above(title), "price per hour", "")
     return {"": figure}
 
 

@@ -1,8 +1,8 @@
 """What is left of the goodput when more comes than a fleet can serve: ``python -m experiments.beyond.overload``.
 
-Fixed fleets of the presets, of the size with which counting requests holds 99 % at the preset's rate, under that rate
-times 1 to 2. Goodput: requests per second that are served within their objectives, those still in flight at the end
-left out for all alike.
+Fixed fleets of the presets, on which counting requests holds 99 % at a steady rate (the preset's mean, or that of its
+bursts), under that rate times 1 to 2. Goodput: requests that are served within their objectives, per second of the time
+within which requests arrive; how long what is left is then worked off does not count.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HORIZON_S, SEEDS = 120.0, 10
 SHOWN = {name: COLOURS[name] for name in ("round_robin", "least_request", "aladdin")} | {"aladdin_plus": RED}
 """In the picture, with their colours."""
 RATES_RPS = {"sharegpt-poisson": 25.0, "azure-conv": 90.0, "azure-code": 80.0}
-"""Of the preset; of the bursts where it has bursts."""
+"""The mean of the preset; of "azure-code" that of its bursts."""
 
 
 def fleets(traces: Path | None = None) -> dict[str, Setting]:
@@ -51,11 +51,11 @@ def fleets(traces: Path | None = None) -> dict[str, Setting]:
 
 def measure(setting: Setting, asked: Asked) -> pd.DataFrame:
     """A row per placement and load."""
-    scenario = setting.scenario
+    scenario, horizon_s = setting.scenario, setting.scenario.horizon_s or HORIZON_S
     labels = [one.label for one in heuristics(scenario)]
     units: dict[str, Unit] = {}
     for load in LOADS:
-        busier = at_rate(scenario, load * scenario.workload.mean_rate_rps, scenario.horizon_s or HORIZON_S)
+        busier = at_rate(scenario, load * scenario.workload.mean_rate_rps, horizon_s)
         entered = {one.label: one for one in heuristics(busier)}
         units |= {f"{label} {load}": Episodes(busier, setting.seeds, entered[label]) for label in labels}
     found = together(units, asked)
@@ -64,9 +64,10 @@ def measure(setting: Setting, asked: Asked) -> pd.DataFrame:
         for load in LOADS:
             mine = found[f"{label} {load}"]
             row: dict[str, object] = {"policy": label, "load": load, "seeds": setting.seeds}
-            for name in ("goodput_rps", "slo_attainment"):
-                row |= spread(name, estimate([one[name] for one in mine], least=0.0))
-            rows.append(row)
+            row |= {"rate_rps": load * scenario.workload.mean_rate_rps}
+            goodput = [one["slo_attainment"] * one["requests"] / horizon_s for one in mine]
+            row |= spread("goodput_rps", estimate(goodput, least=0.0))
+            rows.append(row | spread("slo_attainment", estimate([one["slo_attainment"] for one in mine], least=0.0)))
     return pd.DataFrame(rows)
 
 
@@ -74,7 +75,8 @@ def told(table: pd.DataFrame) -> str:
     """Goodput by load, a table per setting."""
     parts = []
     for name, rows in by_setting(table):
-        headings = (f"{name}: goodput, requests/s", *(f"{load:g} times the rate" for load in LOADS))
+        rate_rps = float(rows["rate_rps"].iloc[0] / rows["load"].iloc[0])
+        headings = (f"{name}: goodput, requests/s", *(f"{load * rate_rps:g}/s ({load:g} times)" for load in LOADS))
         parts.append(grid(headings, [[f"`{policy}`", *_goodput(rows, policy)] for policy in rows["policy"].unique()]))
     return "\n\n".join(parts)
 
@@ -91,7 +93,8 @@ def figures(table: pd.DataFrame, titles: Mapping[str, str]) -> dict[str, Figure]
         for policy, colour in SHOWN.items():
             band(axes, rows[rows["policy"] == policy], "load", "goodput_rps", colour, policy)
         axes.set_ylim(bottom=0.0)
-        name_axes(axes, titles[name], "load over the preset's rate", "goodput (requests/s)")
+        rate_rps = float(rows["rate_rps"].iloc[0] / rows["load"].iloc[0])
+        name_axes(axes, titles[name], f"load over {rate_rps:g} requests/s", "goodput (requests/s)")
         legend(axes)
     return {"": figure}
 

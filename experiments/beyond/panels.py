@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ Panels = Iterator[tuple["Axes", pd.DataFrame, str]]
 _COLUMNS = 3
 _LANE = 0.22
 """Inches of height."""
+_TITLE = 56
+"""Characters that fit above a panel."""
 
 
 def panels(text: str, table: pd.DataFrame, titles: Mapping[str, str]) -> tuple[Figure, Panels]:
@@ -30,6 +33,11 @@ def panels(text: str, table: pd.DataFrame, titles: Mapping[str, str]) -> tuple[F
         axes.remove()
     rows = (table[table["setting"] == name] for name in names)
     return figure, zip(figure.axes, rows, (f"{name}. {titles[name]}" for name in names), strict=True)
+
+
+def above(text: str) -> str:
+    """A title on as many lines as it needs above a panel."""
+    return textwrap.fill(text, _TITLE)
 
 
 def lanes_of_policies(axes: Axes, rows: pd.DataFrame, column: str, holds: pd.Series[bool]) -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 from aladdin_agents.sizing import plan
 from aladdin_env.compare import TARGET, Ladder, estimate
 from aladdin_env.scenario import Scenario
-from experiments.beyond.panels import lanes_of_policies, panels
+from experiments.beyond.panels import above, lanes_of_policies, panels
 from experiments.beyond.script import Script
 from experiments.beyond.settings import Setting, fixed_fleets
 from experiments.beyond.tables import Row, best, by_policy, by_setting, grid, holding, marked, share, with_half
@@ -123,14 +123,20 @@ def _summary(table: pd.DataFrame) -> str:
 
 def _compared(name: str, rows: pd.DataFrame) -> list[str]:
     bound, default, aladdin, plus = (only(rows, policy=who) for who in (BOUND, DEFAULT, ALADDIN, PLUS))
-    cells = [name, *(with_half(row, "price_per_h", digits=1) for row in (bound, default))]
+    cells = [name, *(_price(row) for row in (bound, default))]
     for row in (aladdin, plus):
-        cells += [with_half(row, "price_per_h", digits=1), share(row, "gap_closed")]
+        cells += [_price(row), share(row, "gap_closed")]
     everywhere = rows[(rows["held"] == rows["seeds"]) & (rows["policy"] != BOUND)]
     other = best(everywhere[~everywhere["policy"].str.startswith(ALADDIN)], "price_per_h")
     if other is None:
         return [*cells, "none", "-", "-"]
-    return [*cells, f"`{other['policy']}`", with_half(other, "over_aladdin"), with_half(other, "over_plus")]
+    over = (holding(row, with_half(other, column)) for row, column in ((aladdin, "over_aladdin"), (plus, "over_plus")))
+    return [*cells, f"`{other['policy']}`", *over]
+
+
+def _price(row: Row) -> str:
+    """Of the episodes in which a fleet holds, and in how many one does where not in all."""
+    return holding(row, with_half(row, "price_per_h", digits=1))
 
 
 def figures(table: pd.DataFrame, titles: Mapping[str, str]) -> dict[str, Figure]:
@@ -147,7 +153,7 @@ def _prices(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         default = float(only(policies, policy=DEFAULT)["over_bound"])
         axes.axvline(default, color="black", linewidth=0.9, linestyle=(0, (4, 3)))
         axes.set_xlim(left=1.0)
-        name_axes(axes, title, "price over the bound", "")
+        name_axes(axes, above(title), "price over the bound", "")
     return figure
 
 
@@ -159,7 +165,7 @@ def _first_tokens(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         lanes_of_policies(axes, policies, "ttft_p99_s", policies["attainment"] >= TARGET)
         axes.axvline(float(policies["ttft_slo_s"].iloc[0]), color="black", linewidth=0.9, linestyle=(0, (4, 3)))
         axes.set_xscale("log")
-        name_axes(axes, f"{title}: {policies['fleet'].iloc[0]} workers", "TTFT p99 (s)", "")
+        name_axes(axes, above(f"{title}: {policies['fleet'].iloc[0]} workers"), "TTFT p99 (s)", "")
     return figure
 
 

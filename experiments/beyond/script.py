@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from aladdin_env.errors import InputError
 from experiments.beyond.settings import Setting
+from experiments.given import input_folder
 from experiments.paper.shared import Asked, command_line, progress_bar, write
 
 if TYPE_CHECKING:
@@ -45,10 +47,15 @@ class Script:
         parser.add_argument(
             "names", nargs="*", metavar="SETTING", help="only these, beside what the table has of others"
         )
-        parser.add_argument("--traces", type=Path, help="folder of recorded traces, which are then settings too")
+        parser.add_argument(
+            "--traces", type=input_folder, help="folder of recorded traces, which are then settings too"
+        )
         parser.add_argument("--resume", action="store_true", help="leave out settings that are in the table")
         options = parser.parse_args(given)
-        known = self.settings(options.traces)
+        try:
+            known = self.settings(options.traces)
+        except InputError as error:
+            parser.error(str(error))
         names = options.names or (self.quick if options.quick else list(known))
         for name in names:
             if name not in known:

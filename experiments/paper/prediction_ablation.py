@@ -92,7 +92,7 @@ def _picture(table: pd.DataFrame, seeds: str) -> Figure:
         ):
             lanes(axes, rows, column, scale)
             axes.tick_params(labelleft=axes is needed)
-        preempted.set_xlim(left=0.0)
+        preempted.set_xlim(0.0, max(1.0, preempted.get_xlim()[1]))  # whole numbers, be they all 0
         attained.axvline(100.0 * TARGET, color=RED, linewidth=0.9, linestyle=(0, (4, 3)))
         workers = f"on {rows['on_workers'].iloc[0]:.0f} workers"
         objective = f"{1e3 * setting(1.0, 1.0).slo.atgt_s:g} ms per token: {name}"

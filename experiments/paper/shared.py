@@ -19,10 +19,12 @@ from aladdin_env.compare import TARGET, Contender, Estimate, Ladder, Search, est
 from aladdin_env.compare.search import Question, fewest_workers
 from aladdin_env.compare.work import Crew, Lab
 from aladdin_env.compare.work import Progress as Tell
+from aladdin_env.errors import InputError
 from aladdin_env.latency import LatencyProfile, load_profile, profile_names
 from aladdin_env.presets import load_scenario
 from aladdin_env.scenario import SLO, Scenario
 from aladdin_traces.files import whole_file
+from experiments.given import input_file, output_folder, processes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,21 +90,24 @@ def script(name: str, find: Find, given: Sequence[str] | None, *, takes_trace: b
     """The command line of a script: find, write, print both lines."""
     parser = command_line(name)
     if takes_trace:
-        parser.add_argument("--trace", type=Path, help="a recorded trace instead of the generated workload")
+        parser.add_argument("--trace", type=input_file, help="a recorded trace instead of the generated workload")
     options = parser.parse_args(given)
     asked = Asked(options.quick, options.jobs, options.trace if takes_trace else None)
-    with progress_bar() as bar:
-        finding = watched(bar, name, find, asked)
+    try:
+        with progress_bar() as bar:
+            finding = watched(bar, name, find, asked)
+    except InputError as error:
+        parser.error(str(error))
     write(name, finding.table, finding.figures, options.out)
     print("\n".join(lines(finding)))
 
 
 def command_line(name: str, package: str = "experiments.paper", results: Path = RESULTS) -> argparse.ArgumentParser:
-    """The options that all scripts have."""
+    """The options that all scripts have, checked as they are read."""
     parser = argparse.ArgumentParser(prog=f"python -m {package}.{name}")
-    parser.add_argument("--out", type=Path, default=results, help="folder of the table and the picture")
+    parser.add_argument("--out", type=output_folder, default=str(results), help="folder of the table and the picture")
     parser.add_argument("--quick", action="store_true", help="a small version that takes seconds")
-    parser.add_argument("--jobs", type=int, help="processes (by default several where that pays)")
+    parser.add_argument("--jobs", type=processes, help="processes (by default several where that pays)")
     return parser
 
 

@@ -18,6 +18,7 @@ from aladdin_env.compare import TARGET, Comparison, Row, compare, compare_fewest
 from aladdin_env.presets import scenario_names
 from aladdin_env.scenario import Fleet, Scenario
 from aladdin_env.yardsticks import least_workers
+from experiments.given import processes
 from experiments.heuristics import heuristics
 from experiments.paper.shared import at_rate
 from experiments.tuning.loads import scenario_of
@@ -79,7 +80,7 @@ def _per_cent(row: Row) -> str:
 def main() -> None:
     """Print the table, each preset as it is done."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int)
+    parser.add_argument("--jobs", type=processes)
     jobs = parser.parse_args().jobs
     print("| " + " | ".join(_HEADINGS) + " |\n" + "|---" * len(_HEADINGS) + "|", flush=True)
     for name in scenario_names():

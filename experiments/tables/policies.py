@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 
 from aladdin_env.compare import compare, contenders
 from aladdin_env.presets import scenario_names
 from aladdin_env.scenario import Scenario
+from experiments.given import input_folder, processes
 from experiments.heuristics import heuristic_specs
 from experiments.tuning.loads import TRACES, part_of_trace, scenario_of
 
@@ -48,8 +48,8 @@ def table(title: str, policies: list[str], columns: Mapping[str, Cells]) -> str:
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--traces", type=Path, help="folder with Azure's 2023 traces")
-    parser.add_argument("--jobs", type=int)
+    parser.add_argument("--traces", type=input_folder, help="folder with Azure's 2023 traces")
+    parser.add_argument("--jobs", type=processes)
     asked = parser.parse_args()
     scenarios = {name: scenario_of(name) for name in scenario_names()}
     if asked.traces is not None:

@@ -14,10 +14,10 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from aladdin_agents.scale_aladdin import AladdinScaler, ScalerSettings
+from aladdin_agents.scale_planner import Planner, PlannerSettings
 from aladdin_agents.scale_reactive import (
     HpaSettings,
     Kpa,
@@ -26,10 +26,12 @@ from aladdin_agents.scale_reactive import (
     TargetUtilisation,
     TunedReactive,
 )
+from aladdin_agents.scale_saturation import Saturation, SaturationSettings
 from aladdin_agents.scalers import Static
 from aladdin_env.policy import Combined, Scaler, make_policy
 from aladdin_env.scenario import Scenario
 from aladdin_env.simulator.run import Simulator
+from experiments.given import input_folder, processes
 from experiments.tuning.loads import Load, loads
 
 TARGET = 0.99
@@ -66,6 +68,14 @@ def _reactive(scenario: Scenario, given: Mapping[str, Any]) -> Scaler:
     return TunedReactive(scenario, ReactiveSettings(**given))
 
 
+def _planner(scenario: Scenario, given: Mapping[str, Any]) -> Scaler:
+    return Planner(scenario, PlannerSettings(**given))
+
+
+def _saturation(scenario: Scenario, given: Mapping[str, Any]) -> Scaler:
+    return Saturation(scenario, SaturationSettings(**given))
+
+
 def _static(scenario: Scenario, given: Mapping[str, Any]) -> Scaler:
     return Static()
 
@@ -77,6 +87,13 @@ QUESTIONS = {
     "kpa": Question(_kpa, {"target": (0.5, 0.55, 0.6), "delay_s": (0.0, 900.0, 1800.0), "panic_threshold": (1.5, 2.0)}),
     "tuned_reactive": Question(
         _reactive, {"high": (0.6, 0.7), "low": (0.4, 0.5), "down_s": (60.0, 300.0, 600.0), "step": (0.25, 0.5)}
+    ),
+    "planner": Question(
+        _planner, {"interval_s": (30.0, 60.0, 180.0), "target": (0.6, 0.7, 0.8, 1.0), "trend": (0.0, 0.3)}
+    ),
+    "saturation": Question(
+        _saturation,
+        {"kv": (0.3, 0.5, 0.8), "queue_spare": (3.0, 4.0), "interval_s": (15.0, 60.0), "down_s": (300.0, 1800.0)},
     ),
 }
 
@@ -138,9 +155,9 @@ def main() -> None:
     """Tune or validate the scalers that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(QUESTIONS)}; all by default")
-    parser.add_argument("--traces", type=Path, help="folder with Azure's 2023 traces")
+    parser.add_argument("--traces", type=input_folder, help="folder with Azure's 2023 traces")
     parser.add_argument("--validate", action="store_true", help="only show the defaults on the validation loads")
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=processes, default=2)
     asked = parser.parse_args()
     tuning, validation = (loads(part, asked.traces, SEEDS) for part in ("tuning", "validation"))
     with ProcessPoolExecutor(asked.jobs) as pool:

@@ -225,6 +225,10 @@ def test_settings_are_checked_and_shown():
         aladdin.Settings(theta=0.0)
     with pytest.raises(InputError, match="hold_share"):
         aladdin.Settings(hold_share=-1.0)
+    for name in aladdin.Settings.__dataclass_fields__:
+        for bad in ("x", None, float("nan")):
+            with pytest.raises(InputError, match=f"aladdin.{name}"):
+                aladdin.Settings(**{name: bad})
 
 
 def test_oracle_predictions_are_used():
@@ -269,7 +273,7 @@ def scenarios(draw):
 @given(scenarios())
 def test_no_policy_ever_names_a_worker_that_is_none(scenario):
     for name in NAMES:
-        checked = Checked(getattr(placements, f"make_{name}")(scenario), may_hold=name == "aladdin")
+        checked = Checked(getattr(placements, f"make_{name}")(scenario), may_hold=name in ("aladdin", "pack_to_cap"))
         found = Simulator(scenario, 1).run(checked).summary
         assert found["unfinished"] == 0
 
@@ -307,6 +311,22 @@ def test_holds_the_slo_where_the_shortest_queue_does_not(rate, slo, share, sched
     requests = mixed_lengths(2500, rate, 7, share)
     assert attainment(aladdin.make, workers, requests, slo, scheduler) >= 0.99
     assert attainment(placements.make_least_request, workers, requests, slo, scheduler) < 0.99
+
+
+@pytest.mark.parametrize("scheduler", ["prefill_first", "chunked"])
+@pytest.mark.parametrize("make", [aladdin.make, placements.make_aladdin_plus])
+@pytest.mark.parametrize("outputs", [(2, 4), (4, 12)])
+def test_short_answers_keep_their_pace_where_there_are_workers_enough(make, outputs, scheduler):
+    """A prompt that stalls others just after their first token breaks the pace of those that end soon."""
+    n, rng = 1500, np.random.default_rng(7)
+    prompt = LognormalMixture((1.0,), (8.0,), (0.7,), minimum=100, maximum=16_000).sample(rng, n)
+    requests = np.cumsum(rng.exponential(1 / 30.0, n)), prompt, rng.integers(*outputs, n)
+    assert attainment(make, 48, requests, SLO(1.0, 0.05), scheduler) >= 0.99
+    assert attainment(_blind_to_the_new, 48, requests, SLO(1.0, 0.05), scheduler) < 0.99
+
+
+def _blind_to_the_new(scenario):
+    return aladdin.make(scenario, aladdin.Settings(fresh_ahead=8.0))
 
 
 def test_overhead_is_part_of_the_first_token():

@@ -19,7 +19,7 @@ from aladdin_env.view import ClusterView, RequestView
 from .worlds import kind, profile, put_counts, random_requests, scenario_of, state
 
 NAMES = ("random", "round_robin", "least_request", "power_of_two", "least_tokens", "least_kv", "prefix_affinity",
-         "lmetric", "least_headroom", "most_headroom", "aladdin", "aladdin_literal")  # fmt: skip
+         "lmetric", "least_headroom", "most_headroom", "pack_to_cap", "aladdin", "aladdin_literal")  # fmt: skip
 
 
 def made(name):
@@ -37,7 +37,7 @@ def test_least_request_counts_running_waiting_and_inbound():
     assert s.choose() == 2
 
 
-@pytest.mark.parametrize("name", ["least_request", "least_tokens", "least_kv", "lmetric", "aladdin"])
+@pytest.mark.parametrize("name", ["least_request", "least_tokens", "least_kv", "lmetric", "pack_to_cap", "aladdin"])
 def test_ties_go_to_the_lowest_slot(name):
     assert idle(name).choose() == 0
 

@@ -115,6 +115,8 @@ def test_number_of_workers():
     assert workers_for(0.01, each) == 1
     with pytest.raises(InputError, match="rho"):
         Safety(rho=1.5)
+    with pytest.raises(InputError, match=r"safety\.theta"):
+        Safety(theta="a")
 
 
 def h100(**changes):

@@ -14,7 +14,7 @@ from aladdin_env.compare import TARGET
 from aladdin_env.presets import load_scenario
 from aladdin_env.yardsticks import least_workers
 from aladdin_traces import Trace, Workload, merge
-from experiments.beyond import overload, placements, scaling, tables
+from experiments.beyond import overload, panels, placements, scaling, tables
 from experiments.beyond.bounds import least_fleet, least_price_per_s
 from experiments.beyond.laws import Recorded, Shift
 from experiments.beyond.settings import Setting, changing_loads, fixed_fleets
@@ -86,6 +86,20 @@ def test_what_holds_nowhere_says_so() -> None:
     assert tables.marked({"attainment": 0.98}, "x") == "*x*"
 
 
+def test_episodes_that_no_fleet_holds_are_counted_beside_the_price() -> None:
+    found = found_with(PRICES | {"aladdin": (None, 15.0), "other": (9.0, 18.0)})
+    told = placements._summary(pd.DataFrame([placements.needed(found, who) for who in found]).assign(setting="here"))
+    cells = [cell.strip() for cell in told.splitlines()[-1].split("|")]
+    assert cells[4] == "15.0 ± 0.0 (1 of 2)" and cells[6].startswith("9.0") and "of" not in cells[6]
+    assert cells[8:10] == ["`other`", "1.20 ± 0.00 (1 of 2)"] and "of" not in cells[10]
+
+
+def test_a_title_takes_as_many_lines_as_it_needs() -> None:
+    title = f"{'a long title ' * 12}: 4+4+2 workers"
+    assert panels.above(title).replace("\n", " ") == title
+    assert max(map(len, panels.above(title).splitlines())) <= 56
+
+
 @pytest.mark.parametrize("known", [fixed_fleets(), changing_loads()], ids=["fixed", "changing"])
 def test_settings_have_titles_and_seeds(known: dict[str, Setting]) -> None:
     titles = [one.title for one in known.values()]
@@ -144,4 +158,6 @@ def test_overload_in_its_quick_form(tmp_path: Path, capsys: pytest.CaptureFixtur
     table = pd.read_csv(tmp_path / "overload.csv")
     assert set(table["load"]) == set(overload.LOADS) and {"aladdin_plus", "round_robin"} <= set(table["policy"])
     assert (tmp_path / "overload.png").read_bytes().startswith(b"\x89PNG")
+    arrived_rps = table["goodput_rps"] / table["slo_attainment"]  # the time of the queue that is left does not count
+    assert arrived_rps.to_numpy() == pytest.approx(table["rate_rps"].to_numpy(), rel=0.15)
     assert "`aladdin_plus`" in capsys.readouterr().out

@@ -21,7 +21,7 @@ COLUMNS = {
     "attainment_vs_rate": ["rate_rps", "policy", "attainment", "attainment_low", "atgt_p99_s"],
     "gpus_vs_rate": ["setting", "rate_rps", "system", "gpus", "gpus_low", "gpus_high", "saved"],
     "split_phase": ["load", "atgt_ms", "policy", "gpus", "saved_against_jsq", "saved_against_power_of_two"],
-    "whole_system": ["day", "atgt_ms", "system", "gpus", "saved", "attainment"],
+    "whole_system": ["day", "atgt_ms", "system", "gpus", "saved", "attainment", "held", "seeds"],
     "prediction_ablation": ["setting", "variant", "gpus", "attainment", "preemptions", "on_workers"],
     "theta_gamma": ["parameter", "share", "gpus", "attainment", "on_workers"],
     "parts": ["setting", "variant", "gpus", "attainment"],

@@ -17,12 +17,15 @@ from aladdin_env.scenario import Scenario
 BOUND = "bound"
 """The policy of the rows with the clairvoyant bound; no policy can have this name."""
 
-#: All shipped placements, but for ``aladdin_grouped``: on up to 64 workers it is ``aladdin``.
+#: All placements that shipped when this version's results were recorded, but for ``aladdin_grouped``: on up to 64
+#: workers it is ``aladdin``. Who came later takes part by name; as one of these it would change "the best heuristic".
 PLACEMENTS = (
     "aladdin", "aladdin_literal", "aladdin_plus", "least_headroom", "least_kv", "least_request", "least_tokens",
     "lmetric", "most_headroom", "power_of_two", "prefix_affinity", "random", "round_robin",
 )  # fmt: skip
 SCALERS = ("aladdin", "kpa", "static", "target_utilisation", "tuned_reactive")
+LATER = ("pack_to_cap", "planner", "saturation")
+"""Placements and scalers that came after the recorded results."""
 _WITH_ALADDIN = tuple(f"aladdin+{scaler}" for scaler in SCALERS)
 HEURISTICS = {
     "placement": PLACEMENTS,

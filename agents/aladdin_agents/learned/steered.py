@@ -1,14 +1,14 @@
 """Aladdin, steered by what was learned: settings of the placement, and factors of the scaler at every heartbeat.
 
 No network decides here: the weights are those of two linear maps, found by a search over whole episodes
-(:mod:`aladdin_agents.learned.train.search`). With all weights 0 it is ``aladdin_plus+aladdin``. Placements stay
-compiled, so that a steered policy is as fast as the heuristic.
+(:mod:`aladdin_agents.learned.train.search`). With all weights 0 it is ``aladdin_plus+aladdin`` with the settings of
+:data:`ORIGIN`. Placements stay compiled, so that a steered policy is as fast as the heuristic.
 
 With ``x`` the :class:`aladdin_agents.steering.Situation` of a heartbeat and ``o`` :func:`objectives` of a scenario::
 
     log of the four factors of Steering     steer.weight x + steer.bias, each within +-1.2
-    move of each setting of the placement   settings.weight o + settings.bias, from its value in aladdin_plus: of shares
-                                            on the scale of log odds, of all others on that of logarithms
+    move of each setting of the placement   settings.weight o + settings.bias, from its value in :data:`ORIGIN`: of
+                                            shares on the scale of log odds, of all others on that of logarithms
 """
 
 from __future__ import annotations
@@ -24,13 +24,18 @@ from numpy.typing import NDArray
 from aladdin_agents import aladdin
 from aladdin_agents.learned.card import Card
 from aladdin_agents.learned.checkpoint import Weights
-from aladdin_agents.placements import PLUS
 from aladdin_agents.scale_aladdin import AladdinScaler
 from aladdin_agents.steering import LEARNED, SHARES, Situation, Steering
 from aladdin_agents.tunable import Settings, TunableKernel
 from aladdin_env.policy import Combined
 from aladdin_env.scenario import Scenario
 
+#: What all weights move, and what they were found with: ``aladdin_plus`` as it was then. Whatever becomes of its
+#: defaults, a checkpoint goes on deciding as it did.
+ORIGIN = aladdin.Settings(
+    theta=0.9, gamma=0.95, ahead=1.0, fresh_ahead=8.0, stretch=1.0, hold_share=0.7, rebalance=1.0, target=0.99,
+    groups=1, affinity=0.3, shed=0.5,
+)  # fmt: skip
 _LIMIT = 1.2
 _FURTHEST = 3.0
 _TOKENS = 512.0  # of the prompt by which objectives are measured
@@ -73,9 +78,9 @@ def placement_settings(weights: Mapping[str, NDArray[np.float32]], scenario: Sce
     """The settings of the placement in a scenario."""
     moved = weights["settings.weight"].astype(np.float64) @ objectives(scenario) + weights["settings.bias"]
     found: dict[str, Any] = {
-        name: _moved(name, getattr(PLUS, name), float(x)) for name, x in zip(LEARNED, moved, strict=True)
+        name: _moved(name, getattr(ORIGIN, name), float(x)) for name, x in zip(LEARNED, moved, strict=True)
     }
-    return replace(PLUS, **found)
+    return replace(ORIGIN, **found)
 
 
 def _moved(name: str, value: float, by: float) -> float:

@@ -9,14 +9,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from aladdin_agents.benchmark.results import read_files
+from aladdin_agents.benchmark.verify import verify
 from aladdin_agents.learned.checkpoint import load
 from aladdin_agents.learned.shipped import FOLDER
+from aladdin_agents.scale_out.engine import LocalProcesses
 from aladdin_env.features import OBSERVATION_VERSION
 from aladdin_env.policy import make_policy, make_scaler
 from aladdin_env.presets import load_scenario
 from aladdin_env.simulator.run import simulate
 
 ROOT = Path(__file__).parents[3]
+RESULTS = ROOT / "experiments" / "benchmark" / "results"
 KINDS = ("placement", "scaling", "joint")
 
 
@@ -39,6 +43,18 @@ def test_its_curve_has_the_validation_that_was_kept(kind):
     kept = curve.loc[curve["score"].idxmax()]
     assert kept["score"] == pytest.approx(card.results["validation_score"])
     assert (ROOT / "experiments" / "training" / "results" / f"{kind}.png").stat().st_size > 1000
+
+
+def _committed(policy, scenario):
+    """The first row of an agent in a scenario of the test split."""
+    rows = read_files([RESULTS / "learned" / "test.csv"])
+    return next(row for row in rows if (row.policy, row.scenario) == (policy, scenario))
+
+
+@pytest.mark.parametrize("scenario", ["flood", "types"])
+def test_the_joint_agent_decides_as_when_its_rows_were_made(scenario):
+    (verdict,) = verify([_committed("learned_joint", scenario)], engine=LocalProcesses(1))
+    assert verdict.measures == ()
 
 
 def test_they_are_policies_by_name_on_any_fleet():

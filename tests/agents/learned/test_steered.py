@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
+from aladdin_agents import aladdin
 from aladdin_agents.learned.checkpoint import load, save, sizes_of
 from aladdin_agents.learned.forward import Forward
 from aladdin_agents.learned.policy import load_policy
 from aladdin_agents.learned.shape import Shape
-from aladdin_agents.learned.steered import LinearSteer, SteeredJoint, objectives, placement_settings
+from aladdin_agents.learned.steered import ORIGIN, LinearSteer, SteeredJoint, objectives, placement_settings
 from aladdin_agents.learned.train.merge import merge
-from aladdin_agents.placements import PLUS
 from aladdin_agents.scale_aladdin import AladdinScaler
 from aladdin_agents.steering import LEARNED, OBJECTIVES, Situation, Steering
 from aladdin_env import SLO, InputError
@@ -50,13 +50,26 @@ def ran(scenario, policy) -> dict[str, float]:
     return Simulator(scenario, 4).run(policy).summary
 
 
-def test_with_all_weights_zero_it_is_aladdin_plus(tmp_path):
+def origin(scenario):
+    """What all searches began from: the settings of aladdin_plus as they were then."""
+    return aladdin.make(scenario, ORIGIN)
+
+
+def test_with_all_weights_zero_it_is_what_the_search_began_from(tmp_path):
     scenario = elastic()
-    expected = ran(scenario, "aladdin_plus+aladdin")
+    expected = ran(scenario, Combined(origin(scenario), make_scaler("aladdin", scenario)))
     joint, placement, scaling = (written(tmp_path / f"{kind}.npz", kind) for kind in ("joint", "placement", "scaling"))
     assert ran(scenario, make_policy(joint, scenario)) == expected
     assert ran(scenario, make_policy(f"{placement}+{scaling}", scenario)) == expected
-    assert ran(scenario, make_policy(f"aladdin_plus+{joint}", scenario)) == expected
+    other = ran(scenario, make_policy(f"aladdin_plus+{joint}", scenario))
+    assert other == ran(scenario, "aladdin_plus+aladdin")
+
+
+def test_what_the_search_began_from_does_not_move_with_the_defaults():
+    assert asdict(ORIGIN) == {
+        "theta": 0.9, "gamma": 0.95, "ahead": 1.0, "fresh_ahead": 8.0, "stretch": 1.0, "hold_share": 0.7,
+        "rebalance": 1.0, "target": 0.99, "groups": 1, "affinity": 0.3, "shed": 0.5,
+    }  # fmt: skip
 
 
 def test_placements_stay_compiled_and_names_are_those_of_the_file(tmp_path):
@@ -93,12 +106,12 @@ def test_factors_are_exponentials_of_the_situation_within_limits():
 def test_settings_of_the_placement_move_within_their_ranges():
     scenario = elastic()
     weights = zeros("placement")
-    assert placement_settings(weights, scenario) == PLUS
+    assert placement_settings(weights, scenario) == ORIGIN
     for by in (-1e6, -1.0, 0.5, 1e6):
         weights["settings.bias"][:] = by
         found = placement_settings(weights, scenario)
         for name in LEARNED:
-            assert (getattr(found, name) > getattr(PLUS, name)) == (by > 0)
+            assert (getattr(found, name) > getattr(ORIGIN, name)) == (by > 0)
     weights["settings.bias"][:] = 0.0
     weights["settings.weight"][0, 0] = 1.0
     tight = placement_settings(weights, replace(scenario, slo=SLO(0.2, 0.02)))
@@ -137,4 +150,4 @@ def test_cards_that_contradict_themselves_are_refused():
 def test_a_steered_placement_alone_is_asked_as_any_other(tmp_path):
     scenario = samples.cluster_of()
     policy = load_policy(written(tmp_path / "placement.npz", "placement"), scenario)
-    assert ran(scenario, combine(policy)) == ran(scenario, "aladdin_plus")
+    assert ran(scenario, combine(policy)) == ran(scenario, combine(origin(scenario)))

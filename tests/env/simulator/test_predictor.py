@@ -128,6 +128,32 @@ def test_every_prediction_is_bounded() -> None:
     assert wild.min() == 1 and wild.max() <= 1e6
 
 
+def bounded_in(run: Scenario) -> float:
+    return Simulator(run, 0).run(make_policy("least_request", run)).summary["bounded_predictions"]
+
+
+def test_what_is_bounded_is_counted() -> None:
+    """Every prediction that a policy does not see as it came; none of a sound predictor."""
+    assert bounded_in(scenario("oracle")) == bounded_in(scenario("bucket_mean")) == 0
+    wild = scenario(noise=10.0)
+    draws = draw(wild, np.random.default_rng(0))
+    raw = np.rint(draws.trace.output_tokens * draws.factors)
+    outside = int(((raw < 1) | (raw > 1e6)).sum())
+    assert bounded_in(wild) == outside > 0
+    huge = scenario("bucket_mean", prior_tokens=1e300, prior_weight=1e6)
+    assert bounded_in(huge) == len(draw(huge, np.random.default_rng(0)).trace)
+
+
+def test_a_prediction_that_is_no_number_is_counted() -> None:
+    made = scenario(noise=1.0)
+    draws = draw(made, np.random.default_rng(0))
+    factors = np.ones_like(draws.factors)
+    factors[:3] = np.nan, np.inf, 1e9
+    found = Simulator(made, draws=replace(draws, factors=factors)).run(make_policy("least_request", made))
+    assert found.summary["bounded_predictions"] == 3
+    np.testing.assert_array_equal(found.requests["predicted_tokens"][:3], [1, 1e6, 1e6])
+
+
 # --- beside the reference ---
 
 

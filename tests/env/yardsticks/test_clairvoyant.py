@@ -163,8 +163,8 @@ def test_a_tighter_pace_costs_more(minute: tuple[Scenario, Trace]) -> None:
 # --- mistakes ---
 
 
-@pytest.mark.parametrize("share", [0.0, -0.5, 1.01, float("nan")])
-def test_a_share_that_is_none(minute: tuple[Scenario, Trace], share: float) -> None:
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.01, float("nan"), "a"])
+def test_a_share_that_is_none(minute: tuple[Scenario, Trace], share: object) -> None:
     for asked in (lower_bound, least_workers):
         with pytest.raises(InputError, match="attainment"):
             asked(*minute, share)

@@ -136,6 +136,8 @@ def test_without_time_first_fit_answers() -> None:
         ({"context_tokens": [10.0], "theta": 0.0}, "theta"),
         ({"context_tokens": [10.0], "theta": 1.1}, "theta"),
         ({"context_tokens": [10.0], "gamma": -1.0}, "gamma"),
+        ({"context_tokens": [10.0], "gamma": "a"}, "gamma"),
+        ({"context_tokens": [10.0], "time_limit_s": -1}, "time_limit_s"),
         ({"context_tokens": []}, "context_tokens"),
         ({"context_tokens": [10.0] * 65}, "context_tokens"),
         ({"context_tokens": [10.0, 10.0], "kv_tokens": [10.0]}, "context_tokens"),
