@@ -105,7 +105,7 @@ def test_calm_at_steady_load(name):
 
 
 def test_the_reactive_one_breathes_by_one_worker():
-    """Where loads are even: Aladdin fills worker after worker, and full workers are what it takes for a lack of them."""
+    """Where loads are even: Aladdin fills one worker after the other, and full ones are what it takes for a lack."""
     scenario = scenario_of(arrivals(lambda t: 120.0, 1500.0))
     settled = workers(run("tuned_reactive", scenario, placements.make_least_request)).loc[600:1500]
     assert settled.max() - settled.min() <= 1
