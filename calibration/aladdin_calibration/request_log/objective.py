@@ -18,8 +18,6 @@ Array = npt.NDArray[np.float64]
 SCALE = 0.05  # relative errors of this size weigh as much as one spread of what is known beforehand
 MEMBERS = 24
 SEARCH, EXACT = slice(4), slice(24)  # members of the ensemble for a scan, and for a final fit
-_MEANS = [0, 1, 2, 0]  # of TTFT, time per token, latency, and of the TTFT of requests that hardly queued
-_TINY_S = 1e-12  # keeps the error of a mean over no request at 0
 _JITTER_SEED = 20_240_511  # the same shifts for every log and every law: differences between laws are no noise
 
 
@@ -50,9 +48,7 @@ class Objective:
     The error of a request is ``simulated - logged`` over the mean of the two (over one of them it would favour a side),
     for its time per token and its latency. Below the line of its TTFT stand two things more: the median TTFT of the
     log, so that the first requests, which find an empty server and wait for milliseconds, do not outweigh the others;
-    and what chance makes of the wait for the end of a step, in the log and in the simulation. So of a log in which most
-    wait for a minute no single request says what a first token takes where nobody waits; the mean over those that
-    hardly queued does.
+    and what chance makes of the wait for the end of a step, in the log and in the simulation.
 
     Attributes:
         log: the log.
@@ -75,7 +71,6 @@ class Objective:
         chance = 2 * half / np.sqrt(6.0) / SCALE  # a uniform wait of up to one step, twice
         self._chance = np.array([[chance], [0.0], [0.0]])
         self._judged = np.stack([np.ones(len(log)), paced, np.ones(len(log))])
-        self._meant = np.concatenate([self._judged, [log.hardly_queued]])
 
     def _member(self, shift_s: Array) -> _Member:
         trace = self.log.trace
@@ -114,16 +109,14 @@ class Objective:
         return self._single(self._mean(x, space, blocks, members), weights)
 
     def all_errors(self, x: Array, space: Space, blocks: int, weights: Array, members: slice = SEARCH) -> Array:
-        """`errors`, and those of means: shape (3 n + 4,).
+        """`errors`, and those of the means over the requests, which count as much as all requests: shape (3 n + 3,).
 
         The loss of single requests is robust: it follows the many and leaves the few that wait or are preempted for
-        long. So the means count as much as the requests that they are of. The last is the mean TTFT of those that
-        hardly queued.
+        long, of which a mean is made.
         """
-        simulated, counts = self._mean(x, space, blocks, members), self._meant * weights
-        ours, theirs = ((measures[_MEANS] * counts).sum(axis=1) for measures in (simulated, self._logged))
-        off = (ours - theirs) / np.maximum((ours + theirs) / 2, _TINY_S)
-        means = off / SCALE * np.sqrt(counts.sum(axis=1))
+        simulated, counts = self._mean(x, space, blocks, members), self._judged * weights
+        ours, theirs = (simulated * counts).sum(axis=1), (self._logged * counts).sum(axis=1)
+        means = 2 * (ours - theirs) / (ours + theirs) / SCALE * np.sqrt(counts.sum(axis=1))
         return np.concatenate([self._single(simulated, weights), means])
 
     def _mean(self, x: Array, space: Space, blocks: int, members: slice) -> Array:

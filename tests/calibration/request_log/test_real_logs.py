@@ -19,7 +19,6 @@ def test_the_second_half_is_predicted(run: str) -> None:
     assert abs(fit.held_out["ttft_mean"]) < 0.03
     assert abs(fit.held_out["tpot_mean"]) < 0.02
     assert abs(fit.held_out["latency_mean"]) < 0.02
-    assert abs(fit.in_sample["ttft_unqueued_mean"]) < 0.05  # all of them are in the first half
     assert fit.kv.identified == ("4090" in run)
     if fit.kv.identified:  # usage stood at 100 % with about 42,000 tokens
-        assert fit.kv.tokens == pytest.approx(42_000, rel=0.02)
+        assert fit.kv.tokens == pytest.approx(42_000, rel=0.01)
