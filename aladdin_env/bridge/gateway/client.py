@@ -7,7 +7,24 @@ import asyncio
 import aiohttp
 from aiohttp import web
 
+from aladdin_env.bridge.gateway.problems import Problem
+
 _UNREAD_BYTES = 32 << 10  # with less no write waits: asyncio's and aiohttp's limits are 64 KiB
+
+
+async def body_of(request: web.Request, within_s: float) -> bytes:
+    """The body of a request.
+
+    Raises:
+        Problem: it took longer than ``within_s``.
+    """
+    if request.content.is_eof():  # it is here already, as nearly always
+        return await request.read()
+    try:
+        async with asyncio.timeout(within_s):
+            return await request.read()
+    except TimeoutError:
+        raise Problem(408, "body_too_slow", f"the body took more than {within_s:g} s") from None
 
 
 class Client:
@@ -46,7 +63,12 @@ class Client:
         """Send the rest, if there is one, and the end of the answer."""
         if data:
             await self.write(data)
-        await self._out.write_eof()
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await self._out.write_eof()
+        except TimeoutError:
+            self.hang_up()
+            raise asyncio.CancelledError from None
         return self._out
 
     def hang_up(self) -> None:

@@ -14,6 +14,7 @@ from aiohttp import web
 from aladdin_env.bridge.classes import Classes
 from aladdin_env.bridge.dispatcher import Dispatcher, Shed
 from aladdin_env.bridge.gateway import asked
+from aladdin_env.bridge.gateway.client import body_of
 from aladdin_env.bridge.gateway.headers import forwarded, request_id
 from aladdin_env.bridge.gateway.lengths import PromptLengths
 from aladdin_env.bridge.gateway.others import Others
@@ -101,7 +102,7 @@ class Front:
     async def _placed(self, request: web.Request, identity: str) -> web.StreamResponse:
         """A request for tokens."""
         asked.check_content_type(request.content_type)
-        read = asked.read(request.path, await self._body(request))
+        read = asked.read(request.path, await body_of(request, self._settings.body_s))
         lengths = self._lengths
         prompt_tokens = await lengths.counted(request.path, read) if lengths.needs_counting(read) else lengths.of(read)
         try:
@@ -115,15 +116,6 @@ class Front:
             raise shed(refused, self._dispatcher.queueing.max_hold_s) from None
         finally:
             self._dispatcher.leave(ticket)  # where it has not ended otherwise: the client hung up
-
-    async def _body(self, request: web.Request) -> bytes:
-        if request.content.is_eof():  # it is here already, as nearly always
-            return await request.read()
-        try:
-            async with asyncio.timeout(self._settings.body_s):
-                return await request.read()
-        except TimeoutError:
-            raise Problem(408, "body_too_slow", f"the body took more than {self._settings.body_s:g} s") from None
 
 
 def make_app(front: Front, own: Mapping[str, Handler], settings: GatewaySettings) -> web.Application:

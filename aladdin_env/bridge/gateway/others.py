@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from aladdin_env.bridge.gateway.client import Client
+from aladdin_env.bridge.gateway.client import Client, body_of
 from aladdin_env.bridge.gateway.headers import REQUEST_ID, forwarded, returned
 from aladdin_env.bridge.gateway.problems import Problem
 from aladdin_env.bridge.gateway.settings import GatewaySettings
@@ -57,7 +57,7 @@ class Others:
     async def passed(self, request: web.Request, identity: str) -> web.StreamResponse:
         """Any other path, to one worker, body and answer as they are; to another where the first does not answer."""
         _check_path(request)
-        body = await request.read() if request.can_read_body else None
+        body = await body_of(request, self._settings.body_s) if request.can_read_body else None
         headers = forwarded(request.headers.items(), identity, self._settings.drops)
         ready = sorted(self._ready(), key=lambda one: one.in_flight)
         if not ready:

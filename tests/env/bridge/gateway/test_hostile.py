@@ -203,9 +203,17 @@ def test_a_passed_answer_that_breaks_off_does_not_look_whole() -> None:
     async def course(made: Scene) -> None:
         made.backends[0].answer = half
         head = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
-        with pytest.raises(ConnectionResetError):
-            assert b"HTTP/1.1" not in (await raw(made.bridge.url, head))[8:]
-            raise ConnectionResetError  # an orderly end is one, too, as long as the last chunk is missing
+        parts = urlsplit(made.bridge.url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(head)
+        came = b""
+        try:
+            while data := await reader.read(1 << 16):
+                came += data
+        except ConnectionResetError:  # a reset is as good a sign as an end without the last chunk
+            pass
+        writer.close()
+        assert came.count(b"HTTP/1.1") <= 1 and not came.endswith(b"0\r\n\r\n")
 
     run(course, 1)
 
