@@ -87,6 +87,14 @@ def test_replays_at_shares_of_the_capacity_come_with_their_traces(tmp_path: Path
     assert plain.longest_s < task.longest_s
 
 
+def test_a_short_time_takes_from_the_measuring_not_from_what_was_asked_for() -> None:
+    task = gpu_session.Task("t", "llama-24m", gpu_session.CPU_ARGUMENTS, 100.0, loads=(0.5,))
+    assert task.within(1000.0) == task
+    short = task.within(60.0 + gpu_session.MARGIN_S / 2)
+    assert short is not None and (short.budget_s, short.loads) == (60.0, (0.5,))
+    assert task.within(49.0 + gpu_session.MARGIN_S / 2) is None
+
+
 def test_a_run_that_is_stopped_may_write_before_it_ends(tmp_path: Path) -> None:
     script = tmp_path / "python"
     script.write_text(f"#!/bin/sh\ntrap 'echo served > {tmp_path}/kept; kill $!; exit 143' TERM\nsleep 60 & wait\n")

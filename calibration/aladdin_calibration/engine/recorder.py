@@ -37,6 +37,7 @@ from aladdin_calibration.engine.reference import ReferenceJob
 FORMAT = 1
 SHARE_OF_BUDGET = 0.1  # one configuration may take so much of the time there is
 SKIPPED = "too slow for the time budget"
+_POOL_TOKENS = 65_536  # beside two of the longest prompts: hardly two begin at the same place
 _SAME_KV = 0.02  # vLLM sizes the KV by the memory that is free at its start: a restart differs by some blocks
 
 
@@ -64,6 +65,7 @@ class Engine:
         self.engine = LLMEngine.from_engine_args(EngineArgs(model=model, **options))
         self.core = self.engine.engine_core.engine_core
         self._rng = random.Random(0)
+        self._pool = self._random_tokens()
         self._asked = 0
         self._scheduled: Any = None
         self._returned: list[Any] = []
@@ -90,6 +92,12 @@ class Engine:
         if preempt is not None:
             scheduler._preempt_request = counted
 
+    def _random_tokens(self) -> list[int]:
+        """Tokens that prompts are cut from: drawing each when a request joins would hold up the next step."""
+        config = self.engine.model_config
+        vocabulary = range(3, config.get_vocab_size())
+        return self._rng.choices(vocabulary, k=2 * config.max_model_len + _POOL_TOKENS)
+
     def alone(self) -> None:
         """Take no more fixed jobs beside the steps: on the wall clock they would count."""
         self._reference = None
@@ -97,8 +105,8 @@ class Engine:
     def ask(self, tokens: int, output_tokens: int) -> str:
         """Add a request with a random prompt, so that no cache can know it; return its id."""
         self._asked += 1
-        vocabulary = self.engine.model_config.get_vocab_size()
-        prompt = {"prompt_token_ids": [self._rng.randrange(3, vocabulary) for _ in range(tokens)]}
+        start = self._rng.randrange(len(self._pool) - tokens)
+        prompt = {"prompt_token_ids": self._pool[start : start + tokens]}
         params = self._sampling(
             max_tokens=output_tokens, ignore_eos=True, temperature=0.0, detokenize=False, output_kind=self._delta
         )

@@ -4,8 +4,9 @@
 nothing but vLLM and the standard library. Requests join the engine when the clock has reached their arrival, at the
 next step's beginning, as a server would let them.
 
-Four clocks. ``wall`` is what it says. ``cpu`` is the sum of the steps' CPU times, jumping to the next arrival when
-nothing is left to do: what the engine does is the same, and other processes on the machine stretch its steps less. That
+Five clocks. ``wall`` is what it says. ``steps`` is the sum of the steps' wall times, jumping to the next arrival when
+nothing is left to do: what we do between two steps, which a server does in another process, does not count. ``cpu`` is
+the same of CPU times: what the engine does is the same, and other processes on the machine stretch its steps less. That
 is honest where a step's work is done by one CPU thread, and only there. ``reference`` takes out the machine's faster
 and slower moments as well: CPU times are over that of a fixed job beside each step, times ``--reference-s``. ``asked``
 tells every step on standard output and reads its seconds from standard input: with laws behind it, the engine's
@@ -74,6 +75,14 @@ class CpuClock:
         self.now_s = max(self.now_s, time_s)
 
 
+class StepsClock(CpuClock):
+    """The wall time of all steps, and the pauses between them."""
+
+    def step(self, figures: dict[str, float]) -> None:
+        """A step was taken: its time passes."""
+        self.now_s += figures["wall_s"]
+
+
 class ReferenceClock(CpuClock):
     """The steps' CPU times at a pace of the machine at which the fixed job takes ``nominal_s``."""
 
@@ -96,13 +105,21 @@ class AskedClock(CpuClock):
         self.now_s += float(sys.stdin.readline())
 
 
+_PLAIN_CLOCKS: dict[str, type[WallClock] | type[CpuClock]] = {
+    "wall": WallClock,
+    "steps": StepsClock,
+    "cpu": CpuClock,
+    "asked": AskedClock,
+}
+CLOCKS = (*_PLAIN_CLOCKS, "reference")
+
+
 def clock_of(arguments: argparse.Namespace, engine: Engine) -> WallClock | CpuClock:
     """The clock that was asked for, and the engine as it needs it."""
     if arguments.clock == "reference":
         return ReferenceClock(arguments.reference_s)
     engine.alone()
-    plain: dict[str, type[WallClock] | type[CpuClock]] = {"wall": WallClock, "cpu": CpuClock, "asked": AskedClock}
-    return plain[arguments.clock]()
+    return _PLAIN_CLOCKS[arguments.clock]()
 
 
 @dataclass
@@ -231,7 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_engine_arguments(parser)
     parser.add_argument("--trace", type=Path, required=True, help="JSON lines: arrival_s, prompt_tokens, output_tokens")
-    parser.add_argument("--clock", choices=("wall", "cpu", "reference", "asked"), default="wall")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--reference-s", type=float, help="seconds of the fixed job, for the clock reference")
     arguments = parser.parse_args()
     requests = read_trace(arguments.trace)

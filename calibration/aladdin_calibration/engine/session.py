@@ -89,7 +89,7 @@ def main() -> None:
         "--load", nargs=3, metavar=load, action="append", default=[], help="a trace of 1 request/s, at this share of it"
     )
     parser.add_argument("--load-s", type=float, default=45.0, help="seconds of arrivals of each load")
-    parser.add_argument("--clock", choices=("wall", "cpu", "reference"), default="wall")
+    parser.add_argument("--clock", choices=("wall", "steps", "cpu", "reference"), default="wall")
     arguments = parser.parse_args()
     tell(starting=arguments.model)
     engine = Engine(arguments.model, options(arguments))
