@@ -63,11 +63,14 @@ class PrefillLaw:
         knots_s: seconds at the knots, not decreasing.
         attention_s_per_token2: seconds per token^2, multiplies the sum over the step's chunks of ``n (2 past + n)``
             (n tokens computed now, ``past`` computed before); 0 in the paper's law.
+        floor_tokens: one of the knots but the last: up to there the engine's launches take longer than the GPU's work,
+            so that decodes of the same step hide in them (our reconstruction); 0: nowhere.
     """
 
     knots_tokens: tuple[float, ...]
     knots_s: tuple[float, ...]
     attention_s_per_token2: float = 0.0
+    floor_tokens: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every number."""
@@ -83,6 +86,10 @@ class PrefillLaw:
             raise InputError("prefill.knots_s", list(seconds), "give a time above 0 at the last knot")
         for name, value in (("knots_tokens", tokens), ("knots_s", seconds), ("attention_s_per_token2", attention)):
             object.__setattr__(self, name, value)
+        floor = checks.number("prefill.floor_tokens", self.floor_tokens, low=0.0)
+        if floor and floor not in tokens[:-1]:
+            raise InputError("prefill.floor_tokens", floor, f"give 0 or one of the knots {list(tokens[:-1])}")
+        object.__setattr__(self, "floor_tokens", floor)
 
     @classmethod
     def linear(cls, k1: float, c1: float, floor_s: float = 0.0) -> PrefillLaw:
@@ -97,6 +104,20 @@ class PrefillLaw:
         start = max(0.0, (floor - constant) / k1)
         end = start + _SPAN_TOKENS
         return cls((start, end), (max(floor, constant), k1 * end + constant))
+
+    @cached_property
+    def work(self) -> PrefillLaw:
+        """The law without the floor: below its end the stretch that follows goes on down to 0 tokens, if not below 0 s.
+
+        That is what a prefill adds to a mixed step, one constant aside (our reconstruction).
+        """
+        if not self.floor_tokens:
+            return self
+        at = self.knots_tokens.index(self.floor_tokens)
+        (x0, x1), (y0, y1) = self.knots_tokens[at : at + 2], self.knots_s[at : at + 2]
+        start_s = max(0.0, y0 - (y1 - y0) / (x1 - x0) * x0)
+        tokens, seconds = (0.0, *self.knots_tokens[at:]), (start_s, *self.knots_s[at:])
+        return PrefillLaw(tokens, seconds, self.attention_s_per_token2)
 
 
 @dataclass(frozen=True)
@@ -170,6 +191,8 @@ def law_row(
     knots = len(prefill.knots_tokens)
     row[laws.ATTENTION] = prefill.attention_s_per_token2
     row[laws.MIXED_OVERLAP] = mixed_overlap_s
+    row[laws.FLOOR_TOKENS] = prefill.floor_tokens
+    row[laws.FLOOR_START] = prefill.work.knots_s[0]
     row[laws.KNOTS] = knots
     row[laws.LARGEST_BATCH] = largest
     row[laws.KNOT_TOKENS : laws.KNOT_TOKENS + knots] = prefill.knots_tokens
@@ -238,7 +261,8 @@ class LatencyProfile:
         name: short name, e.g. ``llama-3.1-8b-h100-tp1``.
         prefill: time of a prefill step.
         decode: time of a decode step.
-        mixed_overlap_s: seconds saved when a step does prefill and decode together (our reconstruction).
+        mixed_overlap_s: seconds saved when a step does prefill and decode together (our reconstruction), beside what
+            hides in the prefill's floor.
         overhead_s: seconds that the front end adds to a token's way to the client (not part of a step).
         kv_bytes_per_token: KV memory per token (paper: ``h``).
         kv_bytes_per_request: KV memory of a request beside its tokens (paper: ``j``).
@@ -306,6 +330,10 @@ class LatencyProfile:
         """Seconds of a step that prefills ``tokens`` and decodes ``batch`` requests (arguments as above)."""
         context = _amount("context_tokens", context_tokens)
         return float(laws.mixed_time(self._laws_for(batch), 0, *_work(tokens, sum_squares), batch, context))
+
+    def saved_s(self, tokens: float) -> float:
+        """Seconds that a mixed step with ``tokens`` prompt tokens saves against a prefill and a decode step."""
+        return float(laws.saved_time(self._laws, 0, _work(tokens, None)[0]))
 
     def to_dict(self) -> dict[str, Any]:
         """The profile as plain numbers, texts, lists and dictionaries."""

@@ -101,7 +101,7 @@ def predicted_wait_s(
         squares = prompt_tokens * prompt_tokens - cached * cached + queued * queued / max(worker.waiting, 1)
         step_s = law.prefill_time(laws, law_of, tokens / steps, squares / steps)
     if mixes:
-        step_s = law.together(laws, law_of, step_s, decode_s)
+        step_s = law.together(laws, law_of, tokens / steps, step_s, decode_s)
     return float(rest + steps * step_s + laws[law_of, law.OVERHEAD])
 
 

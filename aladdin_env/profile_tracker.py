@@ -143,7 +143,7 @@ class ProfileTracker:
         elif not size:
             self._take(seconds, prefill, 0.0, 0.0, 0.0, _PREFILL)
         else:
-            saved = prefill + alpha + beta - laws.together(self._row, 0, prefill, alpha + beta)
+            saved = prefill + alpha + beta - laws.together(self._row, 0, tokens, prefill, alpha + beta)
             self._take(seconds, prefill, alpha, beta, saved, _MIXED)
 
     def observe_request(

@@ -86,10 +86,10 @@ def _bent(values: Array, factors: Array) -> Array:
 def _prefill(law: PrefillLaw, rng: np.random.Generator, spread: float) -> PrefillLaw:
     knots = len(law.knots_s)
     factors = _factors(rng, knots + 1, spread)
-    return PrefillLaw(
-        law.knots_tokens,
-        tuple(_bent(np.array(law.knots_s), factors[:knots]).tolist()),
-        law.attention_s_per_token2 * float(factors[knots]),
+    return replace(
+        law,
+        knots_s=tuple(_bent(np.array(law.knots_s), factors[:knots]).tolist()),
+        attention_s_per_token2=law.attention_s_per_token2 * float(factors[knots]),
     )
 
 

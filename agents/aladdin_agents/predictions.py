@@ -288,7 +288,7 @@ def prefill_cost(types: Array, laws: Array, kind: int, tokens: float) -> float:
         return 0.0
     seconds = law.prefill_time(laws, kind, tokens, tokens * tokens)
     if types[kind].scheduler == CHUNKED:
-        seconds = max(0.0, seconds - laws[kind, law.MIXED_OVERLAP])
+        seconds = max(0.0, seconds - law.saved_time(laws, kind, tokens))
     return seconds
 
 

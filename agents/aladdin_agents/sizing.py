@@ -146,7 +146,7 @@ def pace(kind: WorkerType, lengths: LengthStatistics, batch: int) -> float:
         return decode
     prefill = prefill_seconds(kind, lengths)
     if kind.scheduler == "chunked":
-        prefill = max(0.0, prefill - kind.latency.mixed_overlap_s)
+        prefill = max(0.0, prefill - kind.latency.saved_s(lengths.prompt))
     return decode + batch / lengths.decoded * prefill
 
 

@@ -11,6 +11,8 @@ Row layout (index: meaning)::
     3  number of prefill knots K (1 <= K <= MAX_KNOTS)
     4  largest batch in the decode tables, N
     5  kv_overhead_tokens    j / h of the paper's KV law: a request's own overhead, in tokens
+    6  floor_tokens          below so many tokens the time of a prefill is a floor that decodes may hide in; 0: nowhere
+    7  floor_start_s         seconds at 0 tokens of the line that the work below the floor's end follows
     8  .. 8+K                knots: tokens in the step, ascending
     40 .. 40+K               knots: seconds
     72 .. 72+N+1             alpha[batch], seconds of a decode step without context, batch 0..N
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 from aladdin_env.compiled import inlined
 
 ATTENTION, MIXED_OVERLAP, OVERHEAD, KNOTS, LARGEST_BATCH, KV_OVERHEAD = 0, 1, 2, 3, 4, 5
+FLOOR_TOKENS, FLOOR_START = 6, 7
 KNOT_TOKENS, KNOT_SECONDS, DECODE_TABLES = 8, 40, 72
 MAX_KNOTS = 32
 
@@ -86,16 +89,31 @@ def decode_time(laws: Laws, kind: int, batch: int, context_tokens: float) -> flo
 
 
 @inlined
-def together(laws: Laws, kind: int, prefill_s: float, decode_s: float) -> float:
-    """Seconds of a step that does in one what alone would be a prefill and a decode step: one constant is saved."""
-    return max(prefill_s + decode_s - laws[kind, MIXED_OVERLAP], prefill_s, decode_s)
+def saved_time(laws: Laws, kind: int, tokens: float) -> float:
+    """Seconds that a mixed step saves against its two parts one after the other (our reconstruction).
+
+    One constant, and what a prefill of few tokens takes beyond its work: where the engine launches kernels one by one,
+    that takes the same time however little the GPU has to do, and decodes fill it.
+    """
+    floor = laws[kind, FLOOR_TOKENS]
+    if tokens >= floor:
+        return laws[kind, MIXED_OVERLAP]
+    start_s = laws[kind, FLOOR_START]
+    work_s = start_s + (prefill_time(laws, kind, floor, 0.0) - start_s) * (tokens / floor)
+    return laws[kind, MIXED_OVERLAP] + (prefill_time(laws, kind, tokens, 0.0) - work_s)
+
+
+@inlined
+def together(laws: Laws, kind: int, tokens: float, prefill_s: float, decode_s: float) -> float:
+    """Seconds of a step that does in one what alone would be a prefill of ``tokens`` and a decode step."""
+    return max(prefill_s + decode_s - saved_time(laws, kind, tokens), prefill_s, decode_s)
 
 
 @inlined
 def mixed_time(laws: Laws, kind: int, tokens: float, sum_squares: float, batch: int, context_tokens: float) -> float:
     """Seconds of a step that prefills ``tokens`` and decodes ``batch`` requests."""
     prefill_s = prefill_time(laws, kind, tokens, sum_squares)
-    return together(laws, kind, prefill_s, decode_time(laws, kind, batch, context_tokens))
+    return together(laws, kind, tokens, prefill_s, decode_time(laws, kind, batch, context_tokens))
 
 
 @inlined

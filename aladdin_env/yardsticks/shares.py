@@ -110,7 +110,7 @@ class WorkerShares:
         """omega: most that the prompt tokens of a mixed step are worth beyond what they add to it, per batch."""
         if self.kind.scheduler != "chunked":
             return np.zeros_like(self.batches)
-        law, overlap_s = self.kind.latency.prefill, self.kind.latency.mixed_overlap_s
+        law, overlap_s = self.kind.latency.prefill.work, self.kind.latency.mixed_overlap_s
         sizes = _sizes(law, float(self.kind.max_num_batched_tokens), overlap_s)
         added_s = np.maximum(0.0, _seconds(law, sizes) - overlap_s)
         per_second = self.price + prices.pace * self.batches

@@ -104,8 +104,14 @@ def _fit(steps: pd.DataFrame, drift: Pace, count: int, seed: int) -> FittedLaws:
     prefill_form, decode_form = _best(errors["prefill"]), _best(errors["decode"])
     prefill = forms.fit_prefill(steady, forms.PREFILL_FORMS[prefill_form])
     decode = forms.fit_decode(steady, forms.DECODE_FORMS[decode_form])
-    laws = prefill, decode, forms.fit_overlap(steady, prefill, decode)
+    launches = not _served(steady).empty  # estimates from kernels and steps without a pause between them have none
+    prefill, mixed_overlap_s = forms.fit_mixed(steady, prefill, decode, launches)
+    laws = forms.lifted(steady, prefill, decode, mixed_overlap_s), decode, mixed_overlap_s
     return FittedLaws(*forms.scaled(*laws, _level(steady, *laws)), prefill_form, decode_form)
+
+
+def _served(steps: pd.DataFrame) -> pd.DataFrame:
+    return steps[steps["config"].str.startswith(TRAFFIC)]
 
 
 def _level(steps: pd.DataFrame, prefill: PrefillLaw, decode: DecodeLaw, mixed_overlap_s: float) -> float:
@@ -114,7 +120,7 @@ def _level(steps: pd.DataFrame, prefill: PrefillLaw, decode: DecodeLaw, mixed_ov
     What a request waits for is the sum of its steps, stragglers included, whereas a robust fit goes through the middle
     of steps most of which hold one batch for long. Only traffic tells the difference.
     """
-    served = steps[steps["config"].str.startswith(TRAFFIC)]
+    served = _served(steps)
     if served.empty:
         return 1.0
     predicted = forms.predict(served, prefill, decode, mixed_overlap_s)

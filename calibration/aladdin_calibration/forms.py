@@ -2,7 +2,7 @@
 
 All fits minimise relative errors (unweighted ones miss short steps badly) under a robust loss, with coefficients
 that cannot be negative, so that no time ever decreases in tokens or batch. The solvers are scipy's. The linear forms
-are the paper's; the knots, tables and the overlap of mixed steps are our generalisation.
+are the paper's; the knots, tables, the floor and the overlap of mixed steps are our generalisation.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import Bounds, direct, least_squares, nnls
+from scipy.optimize import Bounds, brentq, direct, least_squares, nnls
 
 from aladdin_calibration.steps import Array, column, of_kind
+from aladdin_env.compiled import compiled
 from aladdin_env.latency import DecodeLaw, PrefillLaw, law_row
 from aladdin_env.simulator import laws
 
@@ -21,6 +22,8 @@ ROBUST_SCALE = 0.05  # relative errors well above this one count linearly, not s
 SIGNIFICANT_DIGITS = 6
 GRAPH_SIZES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 FEW_SIZES = (1, 4, 16, 64, 256, 1024)
+_WORTH_A_FLOOR = 0.95  # of the loss without
+_SLOWEST = 2.0  # times the floor: its mean is no more, and steps beyond that are no launches
 
 
 @dataclass(frozen=True)
@@ -150,22 +153,73 @@ def fit_decode(steps: pd.DataFrame, form: DecodeForm | None) -> DecodeLaw:
     return DecodeLaw(tuple(map(int, sizes)), tuple(map(_significant, alpha)), tuple(beta))
 
 
-def fit_overlap(steps: pd.DataFrame, prefill: PrefillLaw, decode: DecodeLaw) -> float:
-    """Seconds that a mixed step saves against its two parts one after the other; 0 without mixed steps."""
+def fit_mixed(
+    steps: pd.DataFrame, prefill: PrefillLaw, decode: DecodeLaw, launches: bool
+) -> tuple[PrefillLaw, float]:
+    """The prefill law with the floor that decodes hide in, and seconds that a mixed step saves beside that.
+
+    Without mixed steps there is neither. A floor is looked for where ``launches`` were part of what was timed, and
+    taken where it makes the loss clearly less: every knot but the last may be its end.
+    """
     rows = of_kind(steps, "mixed")
     if rows.empty:
-        return 0.0
-    seconds = column(rows, "seconds")
-    parts = [predict(rows.assign(kind=kind), prefill, decode, 0.0) for kind in ("prefill", "decode")]
-    each = list(zip(*(part.tolist() for part in parts), strict=True))
-    row = law_row(prefill, decode, 0.0, 1).reshape(1, -1)
+        return prefill, 0.0
+    overlap_s, least = _overlap(rows, prefill, decode)
+    found = prefill, overlap_s
+    for tokens in prefill.knots_tokens[:-1] if launches else ():
+        if tokens == 0.0:
+            continue
+        with_floor = replace(prefill, floor_tokens=tokens)
+        overlap_s, loss = _overlap(rows, with_floor, decode)
+        if loss < _WORTH_A_FLOOR * least:
+            found, least = (with_floor, overlap_s), loss
+    return found
+
+
+def lifted(steps: pd.DataFrame, prefill: PrefillLaw, decode: DecodeLaw, mixed_overlap_s: float) -> PrefillLaw:
+    """The law with its floor so high that the steps within it take as long in total as they did; never lower.
+
+    Launches are the CPU's work, which may take twice as long for seconds at a time; a robust fit goes through its
+    better moments.
+    """
+    within = steps[(steps["kind"] != "decode") & (steps["prefill_tokens"] <= prefill.floor_tokens)]
+    if within.empty:
+        return prefill
+    seconds = column(within, "seconds")
+    lowest_s = prefill.knots_s[0]
+    highest_s = min(_SLOWEST * lowest_s, 0.999 * prefill.knots_s[prefill.knots_tokens.index(prefill.floor_tokens) + 1])
+
+    def lack_s(floor_s: float) -> float:
+        predicted = predict(within, _with_floor(prefill, floor_s), decode, mixed_overlap_s)
+        return float((np.minimum(seconds, _SLOWEST * predicted) - predicted).sum())
+
+    if lowest_s >= highest_s or lack_s(lowest_s) <= 0.0:
+        return prefill
+    level_s = highest_s if lack_s(highest_s) >= 0.0 else float(brentq(lack_s, lowest_s, highest_s, rtol=1e-6))
+    return _with_floor(prefill, _significant(level_s))
+
+
+def _with_floor(prefill: PrefillLaw, floor_s: float) -> PrefillLaw:
+    """The law where it takes longer than ``floor_s``, else that; the line of the work stays as it is."""
+    end = float(np.interp(floor_s, prefill.knots_s, prefill.knots_tokens))
+    kept = [knot for knot in zip(prefill.knots_tokens, prefill.knots_s, strict=True) if knot[0] > end]
+    tokens, seconds = zip((end, floor_s), *kept, strict=True)
+    return replace(prefill, knots_tokens=tokens, knots_s=seconds, floor_tokens=max(end, prefill.floor_tokens))
+
+
+def _overlap(mixed: pd.DataFrame, prefill: PrefillLaw, decode: DecodeLaw) -> tuple[float, float]:
+    """Seconds that a mixed step saves beside what hides in the floor, and the loss that is left."""
+    seconds = column(mixed, "seconds")
+    row = law_row(prefill, decode, 0.0, int(mixed["batch"].max())).reshape(1, -1)
+    work = _work(mixed)
+    parts = [predict(mixed.assign(**{nothing: 0}), prefill, decode, 0.0) for nothing in ("batch", "prefill_tokens")]
 
     def loss(x: Array) -> float:
         row[0, laws.MIXED_OVERLAP] = x[0]
-        return score(np.array([laws.together(row, 0, *of_step) for of_step in each]) / seconds - 1.0)
+        return score(_step_times(row, work) / seconds - 1.0)
 
     best = direct(loss, Bounds([0.0], [float(np.minimum(*parts).max())]), maxfun=200)
-    return _significant(float(best.x[0]))
+    return _significant(float(best.x[0])), float(best.fun)
 
 
 def scaled(
@@ -186,12 +240,27 @@ def scaled(
 def predict(steps: pd.DataFrame, prefill: PrefillLaw, decode: DecodeLaw, mixed_overlap_s: float) -> Array:
     """Seconds of every step under these laws, by the compiled law functions that the simulator calls."""
     row = law_row(prefill, decode, mixed_overlap_s, max(1, int(steps["batch"].max()))).reshape(1, -1)
-    times = {
-        "prefill": lambda n, squares, batch, context: laws.prefill_time(row, 0, n, squares),
-        "decode": lambda n, squares, batch, context: laws.decode_time(row, 0, batch, context),
-        "mixed": lambda n, squares, batch, context: laws.mixed_time(row, 0, n, squares, batch, context),
-    }
-    columns = (column(steps, c).tolist() for c in ("prefill_tokens", "sum_squares", "batch", "context_tokens"))
-    return np.array(
-        [times[k](n, squares, int(b), c) for k, n, squares, b, c in zip(steps["kind"], *columns, strict=True)]
-    )
+    return _step_times(row, _work(steps))
+
+
+def _work(steps: pd.DataFrame) -> Array:
+    columns = ("prefill_tokens", "sum_squares", "batch", "context_tokens")
+    return np.ascontiguousarray(steps[list(columns)].to_numpy(dtype=np.float64))
+
+
+def _step_times(row: Array, work: Array) -> Array:
+    times = np.empty(len(work))
+    _fill_step_times(row, work, times)
+    return times
+
+
+@compiled
+def _fill_step_times(row: Array, work: Array, times: Array) -> None:
+    for i in range(len(times)):
+        tokens, squares, size, context = work[i, 0], work[i, 1], int(work[i, 2]), work[i, 3]
+        if size == 0:
+            times[i] = laws.prefill_time(row, 0, tokens, squares)
+        elif tokens == 0.0:
+            times[i] = laws.decode_time(row, 0, size, context)
+        else:
+            times[i] = laws.mixed_time(row, 0, tokens, squares, size, context)

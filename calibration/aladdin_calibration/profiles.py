@@ -6,7 +6,7 @@ A profile has a number for everything; a measurement may lack some. What it lack
 
 from __future__ import annotations
 
-from aladdin_calibration.fits import error_figures, fit_laws, held_out_errors
+from aladdin_calibration.fits import FittedLaws, error_figures, fit_laws, held_out_errors
 from aladdin_calibration.measurement import Measurement
 from aladdin_calibration.repeats import pace, scatter_figures
 from aladdin_calibration.steps import of_kind
@@ -38,6 +38,11 @@ def gaps(measurement: Measurement) -> tuple[str, ...]:
     return (*facts.not_covered, *stand_ins)
 
 
+def _mixed_form(fitted: FittedLaws) -> str:
+    floor = fitted.prefill.floor_tokens
+    return f"hides in launches to {floor:.0f} tokens, sum over one constant" if floor else "sum over one constant"
+
+
 def profile_of(measurement: Measurement, name: str, *, method: str = "", source: str = "") -> LatencyProfile:
     """Fit the laws of a measured worker and say how far they are off.
 
@@ -64,7 +69,7 @@ def profile_of(measurement: Measurement, name: str, *, method: str = "", source:
     told = [
         method or f"{len(steps):,} steps, clock: {facts.clock}",
         "Fitted by robust relative least squares, forms chosen by cross-validation: "
-        f"prefill {fitted.prefill_form}; decode {fitted.decode_form}; mixed sum over one constant",
+        f"prefill {fitted.prefill_form}; decode {fitted.decode_form}; mixed {_mixed_form(fitted)}",
     ]
     missing = gaps(measurement)
     if missing:

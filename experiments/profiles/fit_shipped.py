@@ -1,14 +1,16 @@
 """Fit every shipped latency profile again: ``python -m experiments.profiles.fit_shipped --measurements DIR``.
 
 ``DIR`` holds ``aic_step_estimates.csv.gz`` (step times composed from NVIDIA's kernel timings, PyPI aiconfigurator
-0.12.0, Apache-2.0) and ``vllm_cpu_llama110m.csv`` (iterations of a real vLLM 0.32 on one CPU thread). Running it again
-writes the same bytes. Every error it prints, and stores in a profile, is out of sample: the laws that predicted a step
-were chosen and fitted without the whole configuration that the step belongs to.
+0.12.0, Apache-2.0) and ``vllm_cpu_llama110m.csv`` (iterations of a real vLLM 0.32 on one CPU thread). Profiles whose
+names end with ``-vllm`` are of engines that this project measured itself on a GPU (``calibration/measurements/h200``).
+Running it again writes the same bytes. Every error it prints, and stores in a profile, is out of sample: the laws that
+predicted a step were chosen and fitted without the whole configuration that the step belongs to.
 
-What the source leaves out, and a user should know: the GPU rows are composed from kernel timings, not measured end to
-end; they lack CPU and API overhead (about 15 ms of time to first token on an unloaded server, here ``overhead_s``);
-their decode steps were within -9 to +12 % of real vLLM 0.15 on H100 at ten points, their mixed steps up to 30 % high
-under load. The errors in a profile are against these rows and do not contain that gap.
+What the source leaves out, and a user should know: the other GPU rows are composed from kernel timings, not measured
+end to end; they lack CPU and API overhead (about 15 ms of time to first token on an unloaded server, here
+``overhead_s``); their decode steps were within -9 to +12 % of real vLLM 0.15 on H100 at ten points, their mixed steps
+up to 30 % high under load, and beside our own two they are too fast (``experiments.calibration.kernel_timings``). The
+errors in a profile are against these rows and do not contain that gap.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from aladdin_calibration.steps import KINDS
 from aladdin_env.latency import LatencyProfile
 from aladdin_traces.errors import InputError, suggest
 
+MEASURED = Path(__file__).resolve().parents[2] / "calibration" / "measurements" / "h200"
 AIC_FILE, CPU_FILE = "aic_step_estimates.csv.gz", "vllm_cpu_llama110m.csv"
 OVERHEAD_S = 0.015
 BYTES_PER_NUMBER = 2  # bf16 weights and KV
@@ -163,9 +166,24 @@ def _cpu_task(measurements: Path) -> Task:
     )
 
 
+def measured_tasks() -> list[Task]:
+    """The profiles of GPUs that this project measured."""
+    found = (path for path in sorted(MEASURED.glob("*.parquet")) if path.stem.endswith("-vllm"))
+    return [_measured_task(path) for path in found]
+
+
+def _measured_task(path: Path) -> Task:
+    measured = Measurement.load(path)
+    method = (
+        f"{len(measured.steps):,} steps inside a real engine without async scheduling (CUDA graphs for decode, all "
+        "else launched kernel by kernel, nothing compiled), wall clock of whole engine steps"
+    )
+    return Task(path.stem, measured, method, "measured for this project")
+
+
 def tasks(measurements: Path) -> list[Task]:
-    """All profiles to fit from the files in ``measurements``."""
-    return [*_gpu_tasks(measurements), _cpu_task(measurements)]
+    """All profiles to fit from the files in ``measurements``, and those of our own."""
+    return [*_gpu_tasks(measurements), _cpu_task(measurements), *measured_tasks()]
 
 
 def fit(task: Task) -> LatencyProfile:

@@ -43,7 +43,7 @@ def test_the_papers_laws_come_back_exactly() -> None:
     assert prefill.knots_s[0] == pytest.approx(5e-3, rel=1e-4)
     assert (prefill.knots_s[1] - prefill.knots_s[0]) / prefill.knots_tokens[1] == pytest.approx(2e-5, rel=1e-4)
     assert decode.alpha_s[0] == pytest.approx(6e-3, rel=1e-4) and decode.beta_s_per_token[0] == pytest.approx(4e-8)
-    assert forms.fit_overlap(steps, prefill, decode) == pytest.approx(OVERLAP, rel=1e-3)
+    assert forms.fit_mixed(steps, prefill, decode, launches=True) == (prefill, pytest.approx(OVERLAP, rel=1e-3))
     assert worst(steps, fits.fit_laws(steps)) < 1e-3
 
 
@@ -105,9 +105,34 @@ def test_no_knot_without_data() -> None:
     assert 16 not in forms.fit_decode(steps[steps["batch"] != 16], forms.DECODE_FORMS["table"]).batch
 
 
+def test_the_floor_that_decodes_hide_in_comes_back() -> None:
+    floored = PrefillLaw((64.0, 512.0, 4096.0), (0.018, 0.020, 0.090), floor_tokens=512.0)
+    steps = observed(floored, noise=0.02)
+    prefill = forms.fit_prefill(steps, forms.PREFILL_FORMS["4 knots + attention"])
+    with_floor, overlap_s = forms.fit_mixed(steps, prefill, DECODE, launches=True)
+    assert with_floor.floor_tokens == 512.0 and overlap_s == pytest.approx(OVERLAP, rel=0.3)
+    assert forms.fit_mixed(steps, prefill, DECODE, launches=False)[0] == prefill
+    served = pd.concat([steps, steps[steps["kind"] == "mixed"].assign(config="traffic-8")])
+    assert fits.fit_laws(served).prefill.floor_tokens >= 512.0 and fits.fit_laws(steps).prefill.floor_tokens == 0.0
+
+
+def test_a_floor_is_as_high_as_its_steps_are_long_in_total() -> None:
+    floored = PrefillLaw((64.0, 512.0, 4096.0), (0.018, 0.018, 0.090), floor_tokens=512.0)
+    steps = observed(floored)
+    slow = steps["prefill_tokens"].between(1, 512)
+    some = slow & (np.arange(len(steps)) % 3 == 0)  # in one moment of three launches take half as long again
+    steps.loc[some, "seconds"] *= 1.5
+    higher = forms.lifted(steps, floored, DECODE, OVERLAP)
+    assert 0.018 < higher.knots_s[0] < 1.2 * 0.018
+    totals = steps.loc[slow, "seconds"].sum(), forms.predict(steps[slow], higher, DECODE, OVERLAP).sum()
+    assert totals[0] == pytest.approx(totals[1], rel=1e-4)
+    assert higher.work.knots_s[0] == pytest.approx(floored.work.knots_s[0])  # the work is not the CPU's
+    assert forms.lifted(observed(floored), floored, DECODE, OVERLAP) == floored
+
+
 def test_without_mixed_steps_nothing_overlaps() -> None:
     steps = observed()
-    assert forms.fit_overlap(steps[steps["kind"] != "mixed"], PREFILL, DECODE) == 0.0
+    assert forms.fit_mixed(steps[steps["kind"] != "mixed"], PREFILL, DECODE, launches=True) == (PREFILL, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,12 @@ def test_what_is_thin_or_broken_is_named_and_the_rest_used(tmp_path: Path, capsy
         assert any(line.startswith(f"{name} left out: ") and why in line for line in lines), (name, lines)
     assert not any("wall clock" in line for line in lines)
     assert {path.stem for path in tmp_path.glob("*.json")} == {"good"}
+    results = (tmp_path / "replays.csv").read_text()
     assert set(pd.read_csv(tmp_path / "replays.csv")["case"]) == {"good-replay-10"}
+    for path in (*tmp_path.glob("*.jsonl"), tmp_path / "replays.csv"):
+        path.unlink()
+    gpu_results.main(tmp_path)  # from what it made of them alone
+    assert (tmp_path / "replays.csv").read_text() == results
 
 
 def test_the_wall_clock_of_a_cpu_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

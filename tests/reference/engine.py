@@ -41,7 +41,8 @@ def _law(worker: RefWorker, work: list[tuple[RefRequest, int]]) -> tuple[str, fl
         return "decode", worker.type.decode(batch, context)
     prefill = worker.type.prefill(tokens, squares)
     decode = worker.type.decode(batch, context)
-    return "mixed", max(prefill + decode - worker.type.mixed_overlap_s, prefill, decode)
+    work = prefill if worker.type.work is None else worker.type.work(tokens, squares)
+    return "mixed", max(work + decode - worker.type.mixed_overlap_s, prefill, decode)
 
 
 def _all_tokens(request: RefRequest) -> int:

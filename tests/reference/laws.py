@@ -9,6 +9,7 @@ Decode = Callable[[int, float], float]
 
 # Where the numbers lie in a row (the layout is described in aladdin_env/simulator/laws.py).
 ATTENTION, MIXED_OVERLAP, OVERHEAD, KNOTS, LARGEST_BATCH, KV_OVERHEAD = 0, 1, 2, 3, 4, 5
+FLOOR_TOKENS, FLOOR_START = 6, 7
 KNOT_TOKENS, KNOT_SECONDS, DECODE_TABLES = 8, 40, 72
 
 
@@ -28,6 +29,18 @@ def row_prefill(row: Sequence[float]) -> Prefill:
         return y0 + (y1 - y0) / (x1 - x0) * (tokens - x0) + attention
 
     return prefill
+
+
+def row_work(row: Sequence[float]) -> Prefill:
+    """What a prefill adds to a mixed step, but for the overlap: a line below the floor's end, else all of it."""
+    prefill, floor, start = row_prefill(row), row[FLOOR_TOKENS], row[FLOOR_START]
+
+    def work(tokens: float, sum_squares: float) -> float:
+        if tokens >= floor:
+            return prefill(tokens, sum_squares)
+        return start + (prefill(floor, 0.0) - start) * tokens / floor + row[ATTENTION] * sum_squares
+
+    return work
 
 
 def row_decode(row: Sequence[float]) -> Decode:

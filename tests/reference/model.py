@@ -33,6 +33,7 @@ class RefType:
     kv_bytes_per_token: float
     cold_starts_s: list[float]  # the k-th start of this type takes cold_starts_s[k % len]
     prefix_cache: bool = True
+    work: Callable[[float, float], float] | None = None  # of a prefill within a mixed step; None: as alone
 
     @property
     def capacity(self) -> int:

@@ -12,7 +12,7 @@ from aladdin_env.simulator.setup import Draws
 from aladdin_env.simulator.state import FAILURE
 from aladdin_env.view import ClusterView, RequestView
 from aladdin_traces import PrefixBlocks, Trace, Workload
-from tests.reference.laws import row_decode, row_prefill
+from tests.reference.laws import row_decode, row_prefill, row_work
 from tests.reference.model import RefRequest, RefScenario, RefType, Snapshot
 
 _PROVENANCE = Provenance("none", "none", 1, "none", "0", "2026", "random", "random", {})
@@ -93,7 +93,7 @@ class Case:
                     overhead_s=kind.latency.overhead_s, prefill=row_prefill(row), decode=row_decode(row),
                     mixed_overlap_s=kind.latency.mixed_overlap_s,
                     kv_bytes_per_token=kind.latency.kv_bytes_per_token, cold_starts_s=cold.tolist(),
-                    prefix_cache=kind.prefix_cache,
+                    prefix_cache=kind.prefix_cache, work=row_work(row),
                 )
             )  # fmt: skip
         failures = [(float(f["time_s"]), int(f["slot"])) for f in self.draws.failures]
@@ -118,7 +118,8 @@ def _profile(rng: np.random.Generator, dyadic: bool) -> LatencyProfile:
     else:
         knots = np.cumsum(rng.uniform(4, 200, 4))
         times = num(0.01, 0.2) + np.cumsum(rng.uniform(0, 0.2, 4))
-        prefill = PrefillLaw(tuple(knots), tuple(times), float(rng.choice([0.0, 1e-6])))
+        floor = float(rng.choice([0.0, knots[1], knots[2]]))
+        prefill = PrefillLaw(tuple(knots), tuple(times), float(rng.choice([0.0, 1e-6])), floor)
         batches = (1, 2, 4, 9)
         decode = DecodeLaw(
             batches,

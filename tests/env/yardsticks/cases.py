@@ -105,10 +105,12 @@ def random_laws(rng: np.random.Generator) -> LatencyProfile:
         prefill = PrefillLaw.linear(rng.choice([1e-4, 1e-3]), rng.choice([0.0, 0.02]), rng.choice([0.0, 0.05]))
     else:
         knots = int(rng.integers(1, 5))
+        tokens = np.cumsum(rng.uniform(4, 200, knots))
         prefill = PrefillLaw(
-            tuple(np.cumsum(rng.uniform(4, 200, knots))),
+            tuple(tokens),
             tuple(rng.uniform(0.005, 0.1) + np.cumsum(rng.uniform(0, 0.1, knots))),
             float(rng.choice([0.0, 1e-6, 1e-5])),
+            float(rng.choice([0.0, *tokens[:-1]])),
         )
     if rng.random() < 0.5:
         decode = DecodeLaw.linear(rng.choice([0.0, 1e-6, 1e-4]), rng.choice([0.0, 1e-4, 3e-3]), 0.01)
