@@ -115,7 +115,9 @@ def promise_spare(
     ``ahead`` = 1 is the any-time guarantee: whoever ends with its very next token is in time. ``stall``: the prefill of
     all that waits and of q; none on a decode worker. Chunked, the steps of the stall give tokens themselves. Requests
     that get their first token at the end of the current step have no time in hand yet; for them the promise is written
-    over ``fresh_ahead`` tokens (0: not at all).
+    over ``fresh_ahead`` tokens (0: not at all): ``fresh_ahead (ATGT - decode(b', sum l)) - stall >= 0``. Chunked, at 1,
+    no decode follows the stall: its step is their next token. (Beyond 1 one decode too many is counted, and never is a
+    token for each step of a long stall: where full steps keep the pace, queues would grow until first tokens are late.)
     """
     worker = workers[w]
     now_s = cluster[0].now_s
@@ -133,6 +135,8 @@ def promise_spare(
             spare_s = _spare_of_decoding(workers, slo, w, ahead, stall_s + ahead * step_s, now_s)
     if fresh_ahead > 0.0 and worker.running > worker.decoding:
         target = strictest_pace(workers, requests, slo, w, r)
+        if fresh_ahead <= 1.0 and types[worker.type_index].scheduler == CHUNKED:
+            step_s = 0.0
         spare_s = min(spare_s, fresh_ahead * (target - step_s) - stall_s)
     return float(spare_s)
 

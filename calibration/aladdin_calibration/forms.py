@@ -153,9 +153,7 @@ def fit_decode(steps: pd.DataFrame, form: DecodeForm | None) -> DecodeLaw:
     return DecodeLaw(tuple(map(int, sizes)), tuple(map(_significant, alpha)), tuple(beta))
 
 
-def fit_mixed(
-    steps: pd.DataFrame, prefill: PrefillLaw, decode: DecodeLaw, launches: bool
-) -> tuple[PrefillLaw, float]:
+def fit_mixed(steps: pd.DataFrame, prefill: PrefillLaw, decode: DecodeLaw, launches: bool) -> tuple[PrefillLaw, float]:
     """The prefill law with the floor that decodes hide in, and seconds that a mixed step saves beside that.
 
     Without mixed steps there is neither. A floor is looked for where ``launches`` were part of what was timed, and

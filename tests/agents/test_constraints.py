@@ -230,6 +230,32 @@ def test_promise_through_chunks(ahead):
     watch("chunked", check)
 
 
+@pytest.mark.parametrize("fresh", [1, 5])
+def test_promise_to_the_new_through_chunks(fresh):
+    """At 1: whoever ends with the very step in which the newcomer is prefilled is in time."""
+    seen = []
+
+    def check(view, request, w):
+        x = world(view)
+        worker = view.workers[w]
+        seconds, _ = first_token(view, request.index, w)
+        args = (x.workers, x.requests, x.cluster, x.types, x.laws, x.slo, w, request.index, seconds, 1.0)
+        running = c.promise_spare(*args, 0.0)
+        if worker["running"] == worker["decoding"]:
+            near(c.promise_spare(*args, float(fresh)), running)
+            return
+        klasses = {int(view.requests[i]["klass"]) for i in view.running(w) if view.requests[i]["decoding"]}
+        strictest = min(float(view.slo[k, 1]) for k in klasses | {request.klass})
+        stall = seconds - plain.rest(view, w)
+        step = 0.0 if fresh == 1 else plain.step_after(view, request, w)
+        wanted = fresh * (strictest - step) - stall
+        near(c.promise_spare(*args, float(fresh)), min(running, wanted))
+        seen.append(wanted < 0)
+
+    watch("chunked", check)
+    assert set(seen) == {True, False}
+
+
 def test_promise_on_a_decode_worker_has_no_stall():
     def check(view, request, w):
         x = world(view)
