@@ -131,6 +131,8 @@ def _laws(profile: LatencyProfile) -> Iterable[tuple[str, str]]:
     knots = zip(prefill.knots_tokens, prefill.knots_s, strict=True)
     told = ", ".join(f"{tokens:g}: {seconds:.4g}" for tokens, seconds in knots)
     yield "prefill at tokens, the last being the most measured", told
+    if prefill.floor_tokens:
+        yield "decodes hide in the launches of a prefill up to tokens", f"{prefill.floor_tokens:.0f}"
     yield "prefill per token^2 (attention)", f"{prefill.attention_s_per_token2:.4g}"
     yield "decode alpha at batch", _listed(decode.batch, decode.alpha_s)
     yield "decode beta at batch, per context token", _listed(decode.batch, decode.beta_s_per_token)

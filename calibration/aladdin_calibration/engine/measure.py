@@ -32,7 +32,7 @@ CLOCKS = {
 }
 _RECORDER = (
     "__init__.py",
-    *(f"engine/{name}.py" for name in ("__init__", "plan", "reference", "recorder", "replayer", "session")),
+    *(f"engine/{name}.py" for name in ("__init__", "plan", "reference", "timed", "recorder", "replayer", "session")),
 )
 _TOLD_OF_AN_ERROR = 3  # last lines of the engine's own words
 

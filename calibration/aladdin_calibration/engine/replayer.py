@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from aladdin_calibration.engine.plan import Prompts
-from aladdin_calibration.engine.recorder import Engine, add_engine_arguments, leave, options, run, tell
+from aladdin_calibration.engine.recorder import run
+from aladdin_calibration.engine.timed import Engine, add_engine_arguments, leave, options, tell
 
 _REPORT_EVERY_S = 1.0
 _SAVE_EVERY_S = 60.0

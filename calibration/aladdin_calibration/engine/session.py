@@ -17,17 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aladdin_calibration.engine.recorder import (
-    Engine,
-    Recording,
-    add_engine_arguments,
-    add_sweep_arguments,
-    leave,
-    options,
-    sweep,
-    tell,
-)
+from aladdin_calibration.engine.recorder import Recording, add_sweep_arguments, sweep
 from aladdin_calibration.engine.replayer import Served, kept, read_trace, serve
+from aladdin_calibration.engine.timed import Engine, add_engine_arguments, leave, options, tell
 
 
 def median_reference_s(recording: Path) -> float:
