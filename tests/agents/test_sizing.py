@@ -22,6 +22,7 @@ from aladdin_agents.sizing import (
     workers_for,
 )  # fmt: skip
 from aladdin_env import SLO, Fleet, InputError, Scenario, WorkerType, Workload
+from aladdin_env.latency import PrefillLaw
 from aladdin_env.scenario import SLOClass
 from aladdin_env.simulator.run import Simulator
 from aladdin_traces import LENGTHS, Poisson
@@ -101,6 +102,14 @@ def test_roles_of_split():
 def test_chunked_saves_the_overlap():
     saved = pace(kind(), LENGTHS_HERE, 20) - pace(kind(scheduler="chunked"), LENGTHS_HERE, 20)
     assert saved == pytest.approx(20 / 100 * OVERLAP)
+
+
+def test_short_prompts_cost_a_chunked_batch_no_more_than_their_work():
+    """Where launches bound a prefill, decodes hide in them: 200 tokens are 200 of the 40 us that follow the floor."""
+    law = PrefillLaw((500.0, 1000.0), (0.02, 0.04), floor_tokens=500.0)
+    floored = kind(scheduler="chunked", profile=replace(profile(), prefill=law))
+    decode = 20 * (K2 * 260 + C2) + C3
+    assert pace(floored, LENGTHS_HERE, 20) == pytest.approx(decode + 20 / 100 * (200 * 40e-6 - OVERLAP))
 
 
 def test_several_classes_count_as_the_strictest():
