@@ -87,8 +87,9 @@ class PrefillLaw:
         for name, value in (("knots_tokens", tokens), ("knots_s", seconds), ("attention_s_per_token2", attention)):
             object.__setattr__(self, name, value)
         floor = checks.number("prefill.floor_tokens", self.floor_tokens, low=0.0)
-        if floor and floor not in tokens[:-1]:
-            raise InputError("prefill.floor_tokens", floor, f"give 0 or one of the knots {list(tokens[:-1])}")
+        if floor and floor not in self.floor_ends:
+            mend = "give 0, or a knot but the last from which the next stretch goes down to 0 tokens below the law"
+            raise InputError("prefill.floor_tokens", floor, f"{mend}: {list(self.floor_ends) or 'here there is none'}")
         object.__setattr__(self, "floor_tokens", floor)
 
     @classmethod
@@ -106,18 +107,40 @@ class PrefillLaw:
         return cls((start, end), (max(floor, constant), k1 * end + constant))
 
     @cached_property
-    def work(self) -> PrefillLaw:
-        """The law without the floor: below its end the stretch that follows goes on down to 0 tokens, if not below 0 s.
+    def floor_ends(self) -> tuple[float, ...]:
+        """The knots that ``floor_tokens`` may be."""
+        knots = range(len(self.knots_tokens) - 1)
+        return tuple(self.knots_tokens[i] for i in knots if self.knots_tokens[i] > 0.0 and self._is_below(i))
 
-        That is what a prefill adds to a mixed step, one constant aside (our reconstruction).
+    def _is_below(self, end: int) -> bool:
+        """Whether the line of the work up to this knot is nowhere above the law."""
+        start_s = self._work_start_s(end)
+        share = np.divide(self.knots_tokens[:end], self.knots_tokens[end])
+        line = start_s + (self.knots_s[end] - start_s) * share
+        law = np.array([self.knots_s[0], *self.knots_s[:end]])
+        return bool(np.all(np.array([start_s, *line]) <= law * (1.0 + _ROUNDING)))
+
+    def _work_start_s(self, end: int) -> float:
+        (x0, x1), (y0, y1) = self.knots_tokens[end : end + 2], self.knots_s[end : end + 2]
+        return max(0.0, y0 - (y1 - y0) / (x1 - x0) * x0)
+
+    @property
+    def work_start_s(self) -> float:
+        """Seconds at 0 tokens of the line that the work follows up to the floor's end; without a floor, the law's."""
+        return self._work_start_s(self.knots_tokens.index(self.floor_tokens)) if self.floor_tokens else self.knots_s[0]
+
+    @cached_property
+    def work_knots(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Knots (tokens, seconds) of the law without the floor.
+
+        Below the floor's end the stretch that follows goes on down to 0 tokens, if not below 0 s: what a prefill
+        adds to a mixed step, one constant aside (our reconstruction).
         """
+        tokens, seconds = np.array(self.knots_tokens), np.array(self.knots_s)
         if not self.floor_tokens:
-            return self
-        at = self.knots_tokens.index(self.floor_tokens)
-        (x0, x1), (y0, y1) = self.knots_tokens[at : at + 2], self.knots_s[at : at + 2]
-        start_s = max(0.0, y0 - (y1 - y0) / (x1 - x0) * x0)
-        tokens, seconds = (0.0, *self.knots_tokens[at:]), (start_s, *self.knots_s[at:])
-        return PrefillLaw(tokens, seconds, self.attention_s_per_token2)
+            return tokens, seconds
+        kept = tokens >= self.floor_tokens
+        return np.concatenate([[0.0], tokens[kept]]), np.concatenate([[self.work_start_s], seconds[kept]])
 
 
 @dataclass(frozen=True)
@@ -192,7 +215,7 @@ def law_row(
     row[laws.ATTENTION] = prefill.attention_s_per_token2
     row[laws.MIXED_OVERLAP] = mixed_overlap_s
     row[laws.FLOOR_TOKENS] = prefill.floor_tokens
-    row[laws.FLOOR_START] = prefill.work.knots_s[0]
+    row[laws.FLOOR_START] = prefill.work_start_s
     row[laws.KNOTS] = knots
     row[laws.LARGEST_BATCH] = largest
     row[laws.KNOT_TOKENS : laws.KNOT_TOKENS + knots] = prefill.knots_tokens

@@ -27,7 +27,7 @@ from operator import mul
 
 import numpy as np
 
-from aladdin_env.latency import DecodeLaw, LatencyProfile, PrefillLaw
+from aladdin_env.latency import DecodeLaw, LatencyProfile
 from aladdin_env.simulator import laws
 from aladdin_traces import checks
 
@@ -217,10 +217,10 @@ class ProfileTracker:
         prefill, decode, p = self.prior.prefill, self.prior.decode, self.prior.provenance
         return replace(
             self.prior,
-            prefill=PrefillLaw(
-                prefill.knots_tokens,
-                _times(prefill.knots_s, prefill_factor),
-                prefill.attention_s_per_token2 * prefill_factor,
+            prefill=replace(
+                prefill,
+                knots_s=_times(prefill.knots_s, prefill_factor),
+                attention_s_per_token2=prefill.attention_s_per_token2 * prefill_factor,
             ),
             decode=DecodeLaw(
                 decode.batch, _times(decode.alpha_s, alpha_factor), _times(decode.beta_s_per_token, beta_factor)

@@ -86,11 +86,13 @@ def _bent(values: Array, factors: Array) -> Array:
 def _prefill(law: PrefillLaw, rng: np.random.Generator, spread: float) -> PrefillLaw:
     knots = len(law.knots_s)
     factors = _factors(rng, knots + 1, spread)
-    return replace(
+    drawn = replace(
         law,
         knots_s=tuple(_bent(np.array(law.knots_s), factors[:knots]).tolist()),
         attention_s_per_token2=law.attention_s_per_token2 * float(factors[knots]),
+        floor_tokens=0.0,
     )
+    return replace(drawn, floor_tokens=law.floor_tokens if law.floor_tokens in drawn.floor_ends else 0.0)
 
 
 def _decode(law: DecodeLaw, rng: np.random.Generator, spread: float) -> DecodeLaw:

@@ -104,6 +104,16 @@ def _spare_through_chunks(
 
 
 @inlined
+def _counted_in_stall(workers: Array, requests: Array, cluster: Array, laws: Array, w: int, r: int) -> float:
+    """Seconds of decoding that a chunked stall already counts, or saves: of those that decode now, not of the new."""
+    worker = workers[w]
+    if worker.decoding > 0:
+        return float(law.decode_time(laws, worker.type_index, worker.decoding, float(worker.context_tokens)))
+    prompt = queued_prefill(workers, cluster, w) + own_prefill(workers, requests, w, r)
+    return float(law.saved_time(laws, worker.type_index, float(prompt)))
+
+
+@inlined
 def promise_spare(
     workers: Array, requests: Array, cluster: Array, types: Array, laws: Array, slo: Array, w: int, r: int,
     first_token_in_s: float, ahead: float, fresh_ahead: float,
@@ -115,9 +125,10 @@ def promise_spare(
     ``ahead`` = 1 is the any-time guarantee: whoever ends with its very next token is in time. ``stall``: the prefill of
     all that waits and of q; none on a decode worker. Chunked, the steps of the stall give tokens themselves. Requests
     that get their first token at the end of the current step have no time in hand yet; for them the promise is written
-    over ``fresh_ahead`` tokens (0: not at all): ``fresh_ahead (ATGT - decode(b', sum l)) - stall >= 0``. Chunked, at 1,
-    no decode follows the stall: its step is their next token. (Beyond 1 one decode too many is counted, and never is a
-    token for each step of a long stall: where full steps keep the pace, queues would grow until first tokens are late.)
+    over ``fresh_ahead`` tokens (0: not at all): ``fresh_ahead (ATGT - decode(b', sum l)) - stall >= 0``. Chunked, up to
+    1, no decode follows the stall: its step is their next token, and ``decode`` is what they add to that. (Beyond 1 one
+    decode too many is counted; a token for each step of a long stall never is: where full steps keep the pace, queues
+    would grow until first tokens are late.)
     """
     worker = workers[w]
     now_s = cluster[0].now_s
@@ -136,7 +147,7 @@ def promise_spare(
     if fresh_ahead > 0.0 and worker.running > worker.decoding:
         target = strictest_pace(workers, requests, slo, w, r)
         if fresh_ahead <= 1.0 and types[worker.type_index].scheduler == CHUNKED:
-            step_s = 0.0
+            step_s = max(0.0, step_s - _counted_in_stall(workers, requests, cluster, laws, w, r))
         spare_s = min(spare_s, fresh_ahead * (target - step_s) - stall_s)
     return float(spare_s)
 

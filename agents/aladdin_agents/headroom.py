@@ -31,6 +31,7 @@ from aladdin_agents.predictions import (
     first_token_after,
     prefill_cost,
     steady_pace,
+    step_after,
     typical_lengths,
 )
 from aladdin_agents.tunable import TunableKernel
@@ -79,7 +80,8 @@ def pace_p90(
     if types[kind].role != MIXED_ROLE:
         return float(pace_s)
     prompt, decoded = typical_lengths(cluster, requests, r)
-    one_s = prefill_cost(types, laws, kind, prompt * computed_share(cluster))
+    decode_s = step_after(workers, requests, laws, w, r)
+    one_s = prefill_cost(types, laws, kind, prompt * computed_share(cluster), decode_s)
     own = max(1.0, requests[r].predicted_tokens)
     squares = (workers[w].members + 1.0) * one_s * one_s * max(1.0, memory[_SPREAD]) / (decoded * own)
     return float(pace_s + memory[_SIGMAS] * np.sqrt(squares))

@@ -68,8 +68,9 @@ def pace_share(
     prompts = float(workers[w].member_prompt_tokens + requests[r].prompt_tokens)
     outputs = float(workers[w].member_predicted_tokens + requests[r].predicted_tokens)
     decoded = max(1.0, outputs / batch - 1.0)
-    stalled_s = batch * prefill_cost(types, laws, kind, prompts / batch * computed_share(cluster)) / decoded
-    pace_s = law.decode_time(laws, kind, batch, prompts + 0.5 * outputs) + stalled_s
+    decode_s = law.decode_time(laws, kind, batch, prompts + 0.5 * outputs)
+    stalled_s = batch * prefill_cost(types, laws, kind, prompts / batch * computed_share(cluster), decode_s) / decoded
+    pace_s = decode_s + stalled_s
     empty_s = law.decode_time(laws, kind, 0, 0.0)
     used = memory[_DECODE if workers[w].role == DECODE_ROLE else _PACE]
     room_s = used * (strictest_pace(workers, requests, slo, w, r) - empty_s)

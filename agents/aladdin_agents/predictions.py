@@ -282,13 +282,16 @@ def typical_lengths(cluster: Array, requests: Array, r: int) -> tuple[float, flo
 
 
 @inlined
-def prefill_cost(types: Array, laws: Array, kind: int, tokens: float) -> float:
-    """Seconds that a prompt of ``tokens`` takes from the decodes of a worker of type ``kind``; 0 where none decode."""
+def prefill_cost(types: Array, laws: Array, kind: int, tokens: float, decode_s: float) -> float:
+    """Seconds that a prompt of ``tokens`` takes from the decodes of a worker of type ``kind``; 0 where none decode.
+
+    ``decode_s``: their step without it; chunked, a mixed step is no shorter than the prefill alone.
+    """
     if types[kind].role != MIXED_ROLE:
         return 0.0
     seconds = law.prefill_time(laws, kind, tokens, tokens * tokens)
     if types[kind].scheduler == CHUNKED:
-        seconds = max(0.0, seconds - law.saved_time(laws, kind, tokens))
+        seconds = max(0.0, seconds - law.saved_time(laws, kind, tokens), seconds - decode_s)
     return seconds
 
 
@@ -304,5 +307,6 @@ def steady_pace(workers: Array, requests: Array, cluster: Array, types: Array, l
     batch = batch_after(workers, w)
     context = 0.5 * (context_now(workers, requests, w, r) + context_at_end(workers, requests, w, r))
     prompt, decoded = typical_lengths(cluster, requests, r)
-    stalled_s = batch * prefill_cost(types, laws, kind, prompt * computed_share(cluster)) / decoded
-    return float(law.decode_time(laws, kind, batch, context) + stalled_s)
+    decode_s = law.decode_time(laws, kind, batch, context)
+    stalled_s = batch * prefill_cost(types, laws, kind, prompt * computed_share(cluster), decode_s) / decoded
+    return float(decode_s + stalled_s)

@@ -139,14 +139,14 @@ def pace(kind: WorkerType, lengths: LengthStatistics, batch: int) -> float:
     """Seconds per token with ``batch`` requests in steady state: ``tau(b) = decode(b, b L) + (b / m) prefill(s)`` [R].
 
     In the paper's linear laws ``b (k2 L + c2) + c3 + (b / m) (k1 s + c1)``. Chunked steps save the overlap of both
-    parts, decode workers have no prefill.
+    parts but are no shorter than the prefill, decode workers have no prefill.
     """
     decode = kind.latency.decode_s(batch, batch * lengths.context)
     if kind.role == "decode":
         return decode
     prefill = prefill_seconds(kind, lengths)
     if kind.scheduler == "chunked":
-        prefill = max(0.0, prefill - kind.latency.saved_s(lengths.prompt))
+        prefill = max(0.0, prefill - kind.latency.saved_s(lengths.prompt), prefill - decode)
     return decode + batch / lengths.decoded * prefill
 
 

@@ -102,9 +102,10 @@ def _choice(fleet: Fleet, profiles: str | None, price: float | None) -> Fleet:
 
 
 def _shipped(name: str) -> list[str]:
-    """The shipped profiles that begin with ``name``, or ``name`` itself."""
+    """``name`` itself, or the shipped profiles that begin with it: sizes of one kind, not also what was measured."""
     known = profile_names()
-    return [name] if name in known else [one for one in known if one.startswith(f"{name}-")] or [name]
+    sizes = [one for one in known if one.startswith(f"{name}-") and "-tp" in one]
+    return [name] if name in known else sizes or [name]
 
 
 def _present(found: Plan, json: bool) -> None:

@@ -11,10 +11,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from aladdin_env.latency import PrefillLaw
 from aladdin_env.scenario import WorkerType
 
 Array = NDArray[np.float64]
+Knots = tuple[Array, Array]  # prompt tokens and seconds of a piecewise linear law
 _GRID = 1500  # contexts at which a token's cost is computed; in between its chord is a bound, as it is concave
 
 
@@ -78,11 +78,12 @@ class WorkerShares:
 
     def _cheapest_token(self, longest: int) -> float:
         law = self.kind.latency.prefill
+        knots = np.array(law.knots_tokens), np.array(law.knots_s)
         most = float(self.kind.max_num_batched_tokens)
         if self.kind.scheduler != "chunked":
             most = max(most, float(longest))
-        sizes = _sizes(law, most)
-        return self.price * float((_seconds(law, sizes) / sizes).min())
+        sizes = _sizes(knots, most)
+        return self.price * float((_seconds(knots, sizes) / sizes).min())
 
     def prefill(self, prompt_tokens: Array, prices: Prices) -> Array:
         """Currency of each prompt's prefill at least."""
@@ -110,9 +111,9 @@ class WorkerShares:
         """omega: most that the prompt tokens of a mixed step are worth beyond what they add to it, per batch."""
         if self.kind.scheduler != "chunked":
             return np.zeros_like(self.batches)
-        law, overlap_s = self.kind.latency.prefill.work, self.kind.latency.mixed_overlap_s
-        sizes = _sizes(law, float(self.kind.max_num_batched_tokens), overlap_s)
-        added_s = np.maximum(0.0, _seconds(law, sizes) - overlap_s)
+        knots, overlap_s = self.kind.latency.prefill.work_knots, self.kind.latency.mixed_overlap_s
+        sizes = _sizes(knots, float(self.kind.max_num_batched_tokens), overlap_s)
+        added_s = np.maximum(0.0, _seconds(knots, sizes) - overlap_s)
         per_second = self.price + prices.pace * self.batches
         worth: Array = (prices.prefill * sizes - per_second[:, None] * added_s).max(axis=1)
         return np.maximum(0.0, worth)
@@ -126,22 +127,22 @@ def _lowest(constant: Array, slope: Array, contexts: Array) -> Array:
     return values
 
 
-def _seconds(law: PrefillLaw, sizes: Array) -> Array:
+def _seconds(knots: Knots, sizes: Array) -> Array:
     """Seconds of a prefill of these sizes without the attention term."""
-    knots, seconds = np.array(law.knots_tokens), np.array(law.knots_s)
-    found = np.interp(sizes, knots, seconds)
-    if len(knots) > 1:
-        slope = (seconds[-1] - seconds[-2]) / (knots[-1] - knots[-2])
-        found += slope * np.maximum(0.0, sizes - knots[-1])
+    tokens, seconds = knots
+    found = np.interp(sizes, tokens, seconds)
+    if len(tokens) > 1:
+        slope = (seconds[-1] - seconds[-2]) / (tokens[-1] - tokens[-2])
+        found += slope * np.maximum(0.0, sizes - tokens[-1])
     return np.asarray(found, dtype=np.float64)
 
 
-def _sizes(law: PrefillLaw, most: float, level_s: float | None = None) -> Array:
+def _sizes(knots: Knots, most: float, level_s: float | None = None) -> Array:
     """Prefill sizes in tokens, 1 to ``most``, among which are the optima of all that is linear between the knots."""
-    sizes = [1.0, most, *(float(knot) for knot in law.knots_tokens if 1.0 < knot < most)]
+    sizes = [1.0, most, *(float(knot) for knot in knots[0] if 1.0 < knot < most)]
     if level_s is not None:  # where the law crosses this many seconds
         ends = np.array(sorted(sizes))
-        seconds = _seconds(law, ends)
+        seconds = _seconds(knots, ends)
         if seconds[0] <= level_s <= seconds[-1]:
             last = int(np.flatnonzero(seconds <= level_s)[-1])
             sizes.append(float(np.interp(level_s, seconds[last : last + 2], ends[last : last + 2])))

@@ -104,7 +104,7 @@ def _fit(steps: pd.DataFrame, drift: Pace, count: int, seed: int) -> FittedLaws:
     prefill_form, decode_form = _best(errors["prefill"]), _best(errors["decode"])
     prefill = forms.fit_prefill(steady, forms.PREFILL_FORMS[prefill_form])
     decode = forms.fit_decode(steady, forms.DECODE_FORMS[decode_form])
-    launches = not _served(steady).empty  # estimates from kernels and steps without a pause between them have none
+    launches = not _served(steady).empty  # times that are composed from those of kernels contain none
     prefill, mixed_overlap_s = forms.fit_mixed(steady, prefill, decode, launches)
     laws = forms.lifted(steady, prefill, decode, mixed_overlap_s), decode, mixed_overlap_s
     return FittedLaws(*forms.scaled(*laws, _level(steady, *laws)), prefill_form, decode_form)

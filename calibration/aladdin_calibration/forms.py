@@ -23,7 +23,7 @@ SIGNIFICANT_DIGITS = 6
 GRAPH_SIZES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 FEW_SIZES = (1, 4, 16, 64, 256, 1024)
 _WORTH_A_FLOOR = 0.95  # of the loss without
-_SLOWEST = 2.0  # times the floor: its mean is no more, and steps beyond that are no launches
+_SLOWEST = 2.0  # times the floor: it is lifted no further, and a step that takes longer counts as one of that length
 
 
 @dataclass(frozen=True)
@@ -157,16 +157,14 @@ def fit_mixed(steps: pd.DataFrame, prefill: PrefillLaw, decode: DecodeLaw, launc
     """The prefill law with the floor that decodes hide in, and seconds that a mixed step saves beside that.
 
     Without mixed steps there is neither. A floor is looked for where ``launches`` were part of what was timed, and
-    taken where it makes the loss clearly less: every knot but the last may be its end.
+    taken where it makes the loss clearly less.
     """
     rows = of_kind(steps, "mixed")
     if rows.empty:
         return prefill, 0.0
     overlap_s, least = _overlap(rows, prefill, decode)
     found = prefill, overlap_s
-    for tokens in prefill.knots_tokens[:-1] if launches else ():
-        if tokens == 0.0:
-            continue
+    for tokens in prefill.floor_ends if launches else ():
         with_floor = replace(prefill, floor_tokens=tokens)
         overlap_s, loss = _overlap(rows, with_floor, decode)
         if loss < _WORTH_A_FLOOR * least:

@@ -203,7 +203,7 @@ def of_profile(scenario: Scenario, profile: LatencyProfile) -> Scenario:
 
 def sizes_of(model: str, gpu: str) -> list[LatencyProfile]:
     """The shipped profiles of a model on a GPU, as their names write both, by GPUs per worker."""
-    profiles = [load_profile(name) for name in profile_names() if name.startswith(f"{model}-{gpu}-")]
+    profiles = [load_profile(name) for name in profile_names() if name.startswith(f"{model}-{gpu}-tp")]
     return sorted(profiles, key=lambda profile: profile.gpus)
 
 

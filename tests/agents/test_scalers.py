@@ -96,12 +96,18 @@ def test_follows_within_two_heartbeats(name):
     assert found[320.0] > found[300.0]
 
 
-@pytest.mark.parametrize("name", [n for n in SCALING if n != "kpa"])
+@pytest.mark.parametrize("name", ["aladdin", "target_utilisation"])
 def test_calm_at_steady_load(name):
     found = workers(run(name, scenario_of(arrivals(lambda t: 120.0, 1500.0))))
     settled = found.loc[600:1500]
     assert settled.max() - settled.min() <= 1
     assert (settled.diff().dropna() != 0).sum() <= 4
+
+
+def test_the_reactive_one_breathes_by_one_worker():
+    """Aladdin fills one worker after the other, and full ones are what it takes for a lack."""
+    settled = workers(run("tuned_reactive", scenario_of(arrivals(lambda t: 120.0, 1500.0)))).loc[600:1500]
+    assert settled.max() - settled.min() <= 1
 
 
 def test_kpa_breathes_with_the_noise_but_stays_near():

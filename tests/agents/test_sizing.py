@@ -104,12 +104,14 @@ def test_chunked_saves_the_overlap():
     assert saved == pytest.approx(20 / 100 * OVERLAP)
 
 
-def test_short_prompts_cost_a_chunked_batch_no_more_than_their_work():
-    """Where launches bound a prefill, decodes hide in them: 200 tokens are 200 of the 40 us that follow the floor."""
+def test_short_prompts_cost_a_chunked_batch_their_work_or_what_is_left_of_the_launches():
+    """Up to the floor decodes hide in the launches, 20 ms; beyond, 200 tokens are 200 of the 40 us that follow it."""
     law = PrefillLaw((500.0, 1000.0), (0.02, 0.04), floor_tokens=500.0)
     floored = kind(scheduler="chunked", profile=replace(profile(), prefill=law))
-    decode = 20 * (K2 * 260 + C2) + C3
-    assert pace(floored, LENGTHS_HERE, 20) == pytest.approx(decode + 20 / 100 * (200 * 40e-6 - OVERLAP))
+    few, many = (b * (K2 * 260 + C2) + C3 for b in (20, 400))
+    assert few < 0.02 < many
+    assert pace(floored, LENGTHS_HERE, 20) == pytest.approx(few + 20 / 100 * (0.02 - few))
+    assert pace(floored, LENGTHS_HERE, 400) == pytest.approx(many + 400 / 100 * (200 * 40e-6 - OVERLAP))
 
 
 def test_several_classes_count_as_the_strictest():

@@ -121,13 +121,24 @@ def test_decodes_hide_in_the_floor_of_short_prompts() -> None:
     assert floored.saved_s(256) == pytest.approx(floored.prefill_s(256, 0.0) - 0.010)
     assert floored.saved_s(512) == floored.saved_s(5000) == 0.0
     assert floored.mixed_s(700, 4, 1000) == profile(mixed_overlap_s=0.0).mixed_s(700, 4, 1000)
-    assert floored.prefill.work.knots_tokens == (0.0, 512.0, 1024.0)
-    assert floored.prefill.work.knots_s == pytest.approx((0.0, 0.020, 0.040), abs=1e-15)
+    tokens, seconds = floored.prefill.work_knots
+    assert tokens.tolist() == [0.0, 512.0, 1024.0] and seconds == pytest.approx([0.0, 0.020, 0.040], abs=1e-15)
 
 
 def test_the_line_of_work_never_goes_below_no_time() -> None:
     steep = PrefillLaw((100.0, 200.0), (0.01, 0.03), floor_tokens=100.0)
-    assert steep.work.knots_s == (0.0, 0.01, 0.03)
+    assert steep.work_knots[1].tolist() == [0.0, 0.01, 0.03]
+
+
+def test_a_floor_ends_where_its_line_of_work_is_below_the_law() -> None:
+    falling = PrefillLaw((64.0, 512.0, 4096.0), (0.01, 0.02, 0.02))  # level from 512 on, hence work of 20 ms at 64
+    assert falling.floor_ends == (64.0,)
+    with pytest.raises(InputError, match=r"prefill\.floor_tokens: 512.*\[64\.0\]"):
+        replace(falling, floor_tokens=512.0)
+    with pytest.raises(InputError, match="here there is none"):
+        PrefillLaw((64.0,), (0.01,), floor_tokens=64.0)
+    many = PrefillLaw(tuple(map(float, range(1, 33))), tuple(1.0 + n for n in range(32)), floor_tokens=1.0)
+    assert profile(many).row(4)[laws.FLOOR_START] == 0.0  # as many knots as a law may have
 
 
 def test_the_row_has_the_layout_of_the_compiled_laws() -> None:
@@ -161,9 +172,9 @@ def profiles(draw: st.DrawFn) -> LatencyProfile:
     batch = draw(st.lists(st.integers(0, 600), min_size=1, max_size=12, unique=True).map(sorted))
     rises = draw(st.lists(rise, min_size=24, max_size=24))
     alpha, beta = 1e-6 + np.cumsum(rises[:12])[: len(batch)], np.cumsum(rises[12:])[: len(batch)] * 1e-3
-    floor = float(draw(st.sampled_from([0, *tokens[:-1]])))
+    law = PrefillLaw(tuple(map(float, tokens)), tuple(seconds.tolist()), draw(st.floats(0.0, 1e-6)))
     return profile(
-        PrefillLaw(tuple(map(float, tokens)), tuple(seconds.tolist()), draw(st.floats(0.0, 1e-6)), floor),
+        replace(law, floor_tokens=draw(st.sampled_from([0.0, *law.floor_ends]))),
         DecodeLaw(tuple(batch), tuple(alpha.tolist()), tuple(beta.tolist())),
         mixed_overlap_s=draw(rise),
         kv_bytes_per_request=draw(st.floats(0.0, 1e9)),

@@ -148,3 +148,10 @@ def test_an_update_is_cheap() -> None:
 def test_mistakes_are_named(mistake: Callable[[], object], field: str) -> None:
     with pytest.raises(InputError, match=field):
         mistake()
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b-h200-vllm", "llama-3.1-8b-h100-tp1"])
+def test_without_observations_the_laws_are_the_priors(name: str) -> None:
+    prior = load_profile(name)
+    now = ProfileTracker(prior).profile()
+    assert (now.prefill, now.decode, now.mixed_overlap_s) == (prior.prefill, prior.decode, prior.mixed_overlap_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -118,8 +118,8 @@ def _profile(rng: np.random.Generator, dyadic: bool) -> LatencyProfile:
     else:
         knots = np.cumsum(rng.uniform(4, 200, 4))
         times = num(0.01, 0.2) + np.cumsum(rng.uniform(0, 0.2, 4))
-        floor = float(rng.choice([0.0, knots[1], knots[2]]))
-        prefill = PrefillLaw(tuple(knots), tuple(times), float(rng.choice([0.0, 1e-6])), floor)
+        law = PrefillLaw(tuple(knots), tuple(times), float(rng.choice([0.0, 1e-6])))
+        prefill = replace(law, floor_tokens=float(rng.choice([0.0, *law.floor_ends])))
         batches = (1, 2, 4, 9)
         decode = DecodeLaw(
             batches,

@@ -110,8 +110,8 @@ def random_laws(rng: np.random.Generator) -> LatencyProfile:
             tuple(tokens),
             tuple(rng.uniform(0.005, 0.1) + np.cumsum(rng.uniform(0, 0.1, knots))),
             float(rng.choice([0.0, 1e-6, 1e-5])),
-            float(rng.choice([0.0, *tokens[:-1]])),
         )
+        prefill = replace(prefill, floor_tokens=float(rng.choice([0.0, *prefill.floor_ends])))
     if rng.random() < 0.5:
         decode = DecodeLaw.linear(rng.choice([0.0, 1e-6, 1e-4]), rng.choice([0.0, 1e-4, 3e-3]), 0.01)
     else:
