@@ -1,9 +1,10 @@
 """What a GPU session brought home: ``python -m experiments.calibration.gpu_results DIR``.
 
 Every recording becomes a measurement (Parquet) and a profile; every replay is compared with the simulation under the
-profile that was measured in the same process. What is too thin, broken, or of a replay that was stopped is named and
-left out; it does not keep the others from being used. Measurements and ``replays.parquet`` are all that is needed to do
-it again: ``calibration/measurements/h200`` holds those of a session on an H200.
+profile that was measured in the same process, or an earlier one of the same engine. What is too thin, broken, or of a
+replay that was stopped is named and left out; it does not keep the others from being used. Measurements and
+``replays.parquet`` are all that is needed to do it again: ``calibration/measurements/h200`` holds those of a session on
+an H200 (``--out`` keeps results out of it).
 """
 
 from __future__ import annotations
@@ -34,19 +35,27 @@ _REPLAYS = "replays.parquet"
 _OF_REPLAY = ("recording", "replay", "preemptions")  # its columns beside those of the requests
 
 
-def gather(folder: Path, console: Console) -> None:
-    """Put what the session wrote into Parquet files; without its files, nothing is done."""
+def gather(folder: Path, out: Path, console: Console) -> Path:
+    """Put what the session wrote into Parquet files of ``out``; where there are none but these, they stay.
+
+    Returns:
+        The folder that holds the Parquet files.
+    """
+    if not any(folder.glob("*.jsonl")):
+        return folder
+    out.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.glob("*.jsonl")):
         if _REPLAY in path.name:
             continue
         try:
-            read_recording(path, "wall").save(path.with_suffix(".parquet"))  # the clock of the replays
+            read_recording(path, "wall").save(out / f"{path.stem}.parquet")  # as the replays: not the CPU's time
         except InputError as error:
             _leave_out(console, path.stem, error)
     served = list(_served(folder, console))
     if served:
-        with whole_file(folder / _REPLAYS) as file:
+        with whole_file(out / _REPLAYS) as file:
             pd.concat(served, ignore_index=True).to_parquet(file, compression="zstd")
+    return out
 
 
 def _served(folder: Path, console: Console) -> Iterator[pd.DataFrame]:
@@ -112,18 +121,23 @@ def _say(console: Console, line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def main(folder: Annotated[Path, typer.Argument(help="Folder that gpu_session.py filled.")]) -> None:
+def main(
+    folder: Annotated[Path, typer.Argument(help="Folder that gpu_session.py filled, or of Parquet files.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of what is made of it; by default the same.")] = None,
+) -> None:
     """Fit, compare, print."""
     console = Console(width=260)
-    gather(folder, console)
-    known = profiles(folder, console)
+    out = out or folder
+    measured = gather(folder, out, console)
+    out.mkdir(parents=True, exist_ok=True)
+    known = profiles(measured, console)
     for name, (_, profile) in known.items():
-        profile.to_json(folder / f"{name}.json")
+        profile.to_json(out / f"{name}.json")
     errors: dict[str, Any] = {name: profile.provenance.errors for name, (_, profile) in known.items()}
     console.print(json.dumps(errors, indent=1))
-    results = replays(folder, known, console)
+    results = replays(measured, known, console)
     if len(results):
-        results.to_csv(folder / "replays.csv", index=False)
+        results.to_csv(out / "replays.csv", index=False)
         console.print(table_of(results))
 
 

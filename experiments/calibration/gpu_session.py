@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--only", help="names of tasks, with commas")
     parser.add_argument("--dry-run", action="store_true", help="a small model on the CPU")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # by whoever lends the machine
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # by whoever ends the job
     arguments.out.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + 60 * arguments.minutes
     chosen = None if arguments.only is None else set(arguments.only.split(","))

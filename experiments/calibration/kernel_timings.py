@@ -1,7 +1,8 @@
 """Profiles composed from kernel timings beside those measured in a real engine on the same GPU.
 
 ``python -m experiments.calibration.kernel_timings`` prints seconds of steps under both, and how much the composed one
-is off. What it lacks is the engine: scheduling, launches and sampling, all on the CPU.
+is off. What it lacks is the engine: scheduling, launches and sampling, all on the CPU. Measured is what the laws say
+that were fitted to the engine's steps; below their floor that is the mean of the CPU's faster and slower moments.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def main() -> None:
     """Print a table per model."""
     console = Console(width=120)
     for composed, measured in PAIRS:
-        table = Table("step", "composed, ms", "measured, ms", "off by", title=f"{composed} beside {measured}")
+        table = Table(
+            "step", "composed, ms", "fitted to the engine, ms", "off by", title=f"{composed} beside {measured}"
+        )
         real = steps(load_profile(measured))
         for name, seconds in steps(load_profile(composed)).items():
             off = seconds / real[name] - 1.0

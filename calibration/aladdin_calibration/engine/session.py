@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aladdin_calibration.engine.recorder import Recording, add_sweep_arguments, sweep
-from aladdin_calibration.engine.replayer import Served, kept, read_trace, serve
+from aladdin_calibration.engine.replayer import CLOCKS, Served, kept, read_trace, serve
 from aladdin_calibration.engine.timed import Engine, add_engine_arguments, leave, options, tell
 
 
@@ -81,7 +81,7 @@ def main() -> None:
         "--load", nargs=3, metavar=load, action="append", default=[], help="a trace of 1 request/s, at this share of it"
     )
     parser.add_argument("--load-s", type=float, default=45.0, help="seconds of arrivals of each load")
-    parser.add_argument("--clock", choices=("wall", "steps", "cpu", "reference"), default="wall")
+    parser.add_argument("--clock", choices=[name for name in CLOCKS if name != "asked"], default="wall")
     arguments = parser.parse_args()
     tell(starting=arguments.model)
     engine = Engine(arguments.model, options(arguments))

@@ -87,7 +87,7 @@ class Engine:
         self._reference = None
 
     def ask(self, tokens: int, output_tokens: int) -> str:
-        """Add a request with a random prompt, so that no cache can know it; return its id."""
+        """Add a request with a random prompt, which hardly any other begins with; return its id."""
         self._asked += 1
         start = self._rng.randrange(len(self._pool) - tokens)
         prompt = {"prompt_token_ids": self._pool[start : start + tokens]}
