@@ -41,8 +41,8 @@ def _law(worker: RefWorker, work: list[tuple[RefRequest, int]]) -> tuple[str, fl
         return "decode", worker.type.decode(batch, context)
     prefill = worker.type.prefill(tokens, squares)
     decode = worker.type.decode(batch, context)
-    work = prefill if worker.type.work is None else worker.type.work(tokens, squares)
-    return "mixed", max(work + decode - worker.type.mixed_overlap_s, prefill, decode)
+    saved = worker.type.mixed_overlap_s + worker.type.hidden(tokens)
+    return "mixed", max(prefill + decode - saved, prefill, decode)
 
 
 def _all_tokens(request: RefRequest) -> int:

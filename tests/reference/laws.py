@@ -31,16 +31,17 @@ def row_prefill(row: Sequence[float]) -> Prefill:
     return prefill
 
 
-def row_work(row: Sequence[float]) -> Prefill:
-    """What a prefill adds to a mixed step, but for the overlap: a line below the floor's end, else all of it."""
+def row_hidden(row: Sequence[float]) -> Callable[[float], float]:
+    """Seconds of a prefill of so many tokens that are no work: what it takes beyond a line, below the floor's end."""
     prefill, floor, start = row_prefill(row), row[FLOOR_TOKENS], row[FLOOR_START]
 
-    def work(tokens: float, sum_squares: float) -> float:
+    def hidden(tokens: float) -> float:
         if tokens >= floor:
-            return prefill(tokens, sum_squares)
-        return start + (prefill(floor, 0.0) - start) * tokens / floor + row[ATTENTION] * sum_squares
+            return 0.0
+        work = start + (prefill(floor, 0.0) - start) * (tokens / floor)
+        return prefill(tokens, 0.0) - work
 
-    return work
+    return hidden
 
 
 def row_decode(row: Sequence[float]) -> Decode:

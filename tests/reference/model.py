@@ -33,7 +33,7 @@ class RefType:
     kv_bytes_per_token: float
     cold_starts_s: list[float]  # the k-th start of this type takes cold_starts_s[k % len]
     prefix_cache: bool = True
-    work: Callable[[float, float], float] | None = None  # of a prefill within a mixed step; None: as alone
+    hidden: Callable[[float], float] = lambda tokens: 0.0  # seconds of a prefill in which decodes hide
 
     @property
     def capacity(self) -> int:

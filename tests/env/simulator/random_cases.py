@@ -12,7 +12,7 @@ from aladdin_env.simulator.setup import Draws
 from aladdin_env.simulator.state import FAILURE
 from aladdin_env.view import ClusterView, RequestView
 from aladdin_traces import PrefixBlocks, Trace, Workload
-from tests.reference.laws import row_decode, row_prefill, row_work
+from tests.reference.laws import row_decode, row_hidden, row_prefill
 from tests.reference.model import RefRequest, RefScenario, RefType, Snapshot
 
 _PROVENANCE = Provenance("none", "none", 1, "none", "0", "2026", "random", "random", {})
@@ -93,7 +93,7 @@ class Case:
                     overhead_s=kind.latency.overhead_s, prefill=row_prefill(row), decode=row_decode(row),
                     mixed_overlap_s=kind.latency.mixed_overlap_s,
                     kv_bytes_per_token=kind.latency.kv_bytes_per_token, cold_starts_s=cold.tolist(),
-                    prefix_cache=kind.prefix_cache, work=row_work(row),
+                    prefix_cache=kind.prefix_cache, hidden=row_hidden(row),
                 )
             )  # fmt: skip
         failures = [(float(f["time_s"]), int(f["slot"])) for f in self.draws.failures]
@@ -119,7 +119,8 @@ def _profile(rng: np.random.Generator, dyadic: bool) -> LatencyProfile:
         knots = np.cumsum(rng.uniform(4, 200, 4))
         times = num(0.01, 0.2) + np.cumsum(rng.uniform(0, 0.2, 4))
         law = PrefillLaw(tuple(knots), tuple(times), float(rng.choice([0.0, 1e-6])))
-        prefill = replace(law, floor_tokens=float(rng.choice([0.0, *law.floor_ends])))
+        with_floor = bool(law.floor_ends) and int(knots[0]) % 2 == 1  # no draw: the other numbers stay what they were
+        prefill = replace(law, floor_tokens=law.floor_ends[-1]) if with_floor else law
         batches = (1, 2, 4, 9)
         decode = DecodeLaw(
             batches,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aladdin_traces import Trace
 from tests.env.bridge.emulator.cases import Case, one_worker, replay, toy_kind
-from tests.reference.laws import row_decode, row_prefill
+from tests.reference.laws import row_decode, row_hidden, row_prefill
 from tests.reference.model import RefRequest, RefScenario, RefType, RefWorker, Step
 from tests.reference.simulator import _Simulation, _whole_blocks
 
@@ -77,7 +77,7 @@ def ref_scenario(case: Case) -> RefScenario:
         block_size=kind.block_size, kv_overhead_tokens=kind.latency.kv_overhead_tokens,
         overhead_s=kind.latency.overhead_s, prefill=row_prefill(row), decode=row_decode(row),
         mixed_overlap_s=kind.latency.mixed_overlap_s, kv_bytes_per_token=1.0, cold_starts_s=[1.0],
-        prefix_cache=kind.prefix_cache,
+        prefix_cache=kind.prefix_cache, hidden=row_hidden(row),
     )  # fmt: skip
     blocks = 0 if case.blocks is None else case.blocks.block_size
     return RefScenario([worker], 1, 1e9, 0.0, 0, 1.0, 1.0, 0.0, [], prefix_block_tokens=blocks)
